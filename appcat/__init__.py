@@ -1,0 +1,3 @@
+"""appcat: a data center on a laptop."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Making images from recipes and the distribution's own packages, without root."""

@@ -1,0 +1,86 @@
+"""The one place where short-lived programs are run.
+
+Long-lived ones (QEMU, helpers) are spawned in ``qemu.process``; interactive ``ssh`` replaces this process in ``cli``.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from appcat.errors import CommandError, MissingTool
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT = 120.0
+DETAIL_LINES = 20
+
+# Program -> what provides it, for the hint when it is missing. Debian's package names.
+PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-img": "qemu-utils",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "ssh": "openssh-client",
+}
+
+
+def find(program: str) -> Path:
+    """Absolute path of ``program``; raises MissingTool with the package that has it."""
+    found = shutil.which(program)
+    if found is None:
+        raise MissingTool(f"{program} is not installed", hint=install_hint(program))
+    return Path(found)
+
+
+def install_hint(program: str) -> str:
+    """What to type, or what to look for, when ``program`` is missing."""
+    package = PACKAGES.get(program)
+    if package is None:
+        return f"install {program}, then run 'appcat doctor'"
+    if shutil.which("apt-get"):
+        return f"sudo apt-get install {package}"
+    return f"install the package that has {program} (Debian: {package}), then run 'appcat doctor'"
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> str:
+    """Run a program to its end and return what it printed on standard output.
+
+    ``timeout`` is in seconds. Raises MissingTool when the program is not there, CommandError when it fails or takes
+    too long; the error's details hold the last lines it printed.
+    """
+    line = shlex.join(str(arg) for arg in argv)
+    log.debug("run %s", line)
+    try:
+        done = subprocess.run(
+            [str(arg) for arg in argv],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            env=env,
+            cwd=cwd,
+            errors="replace",
+            encoding="utf-8",
+            check=False,
+        )
+    except FileNotFoundError as error:
+        program = str(argv[0])
+        raise MissingTool(f"{program} is not installed", hint=install_hint(program)) from error
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"{argv[0]} took longer than {timeout:g} s", hint=f"try it by hand: {line}") from error
+    if done.returncode != 0:
+        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-DETAIL_LINES:])
+        reason = tail.splitlines()[-1] if tail else f"exit status {done.returncode}"
+        raise CommandError(f"{Path(str(argv[0])).name} failed: {reason}", hint=f"try it by hand: {line}", details=tail)
+    return done.stdout

@@ -1,0 +1,1 @@
+"""One verb, one function. Services take plain data, return plain data and print nothing."""

@@ -1,0 +1,76 @@
+"""Where things live on this host, and what the environment overrides.
+
+========  =============================  ==========================================================================
+what      default                        why there
+========  =============================  ==========================================================================
+home      platformdirs' user data dir    the virtual machines: one directory each
+cache     platformdirs' user cache dir   images and probe verdicts: everything in it can be made again
+runtime   /tmp/appcat-UID/HASH           sockets: short (108-byte limit), and not /run/user, which vanishes at logout
+========  =============================  ==========================================================================
+
+``APPCAT_HOME`` moves home and puts the cache inside it; ``APPCAT_CACHE`` moves the cache alone, so that several homes
+can share images. The runtime directory is derived from home, so two homes and two users never meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Directories and overrides; computed once, never changed."""
+
+    home: Path
+    cache: Path
+    runtime: Path
+    templates: Path
+    accelerator: str | None = None
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings for this process; touches no file."""
+        env = os.environ if environ is None else environ
+        home = _home(env)
+        return cls(
+            home=home,
+            cache=_cache(env, home),
+            runtime=runtime_directory(home),
+            templates=templates_directory(),
+            accelerator=env.get("APPCAT_ACCELERATOR") or None,
+        )
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    if given := env.get("APPCAT_HOME"):
+        return Path(given).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("appcat"))
+
+
+def _cache(env: Mapping[str, str], home: Path) -> Path:
+    if given := env.get("APPCAT_CACHE"):
+        return Path(given).expanduser().absolute()
+    if env.get("APPCAT_HOME"):
+        return home / "cache"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("appcat"))
+
+
+def runtime_directory(home: Path) -> Path:
+    """The sockets' directory of ``home``: short however long home is, the same for every command of one user."""
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:8]
+    return Path("/tmp") / f"appcat-{os.getuid()}" / digest
+
+
+def templates_directory() -> Path:
+    """The recipes that came with appcat: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_templates"
+    return installed if installed.is_dir() else package.parent / "templates"

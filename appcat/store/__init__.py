@@ -1,0 +1,1 @@
+"""The files that are the truth, and their locks; nothing here ever asks QEMU anything."""
