@@ -1,0 +1,6 @@
+"""``python -m appcat``."""
+
+from appcat.cli.main import main
+
+if __name__ == "__main__":
+    main()

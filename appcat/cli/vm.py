@@ -1,0 +1,213 @@
+"""``appcat vm ...``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from appcat.model.vm import RestartPolicy
+
+app = typer.Typer(help="Virtual machines.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The vm's name.", show_default=False)]
+Names = Annotated[list[str], typer.Argument(help="Names of vms.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Template = Annotated[str, typer.Option("--template", "-t", help="The template to make it from.")]
+Cpus = Annotated[int | None, typer.Option("--cpus", help="Virtual CPUs.", show_default="the template's")]
+Memory = Annotated[
+    str | None, typer.Option("--memory", "-m", help="Memory, such as 512M or 2G.", show_default="the template's")
+]
+DiskSize = Annotated[
+    str | None, typer.Option("--disk", help="Add a data disk of this size, such as 2G; the guest mounts it at /data.")
+]
+Publish = Annotated[
+    list[str] | None,
+    typer.Option("--publish", "-p", help="Forward a host port: [ADDRESS:]HOST:GUEST[/udp]. May be repeated."),
+]
+Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALUE. May be repeated.")]
+Restart = Annotated[RestartPolicy, typer.Option("--restart", help="What to do when it ends by itself.")]
+Autostart = Annotated[bool, typer.Option("--autostart", help="Bring it back after a host reboot (keeper install).")]
+Command = Annotated[list[str] | None, typer.Argument(help="A command, after --.", show_default=False)]
+StartWait = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the guest.")]
+PASS_ON = {"ignore_unknown_options": True}
+
+
+@app.command()
+def create(
+    name: Name,
+    template: Template = "pico",
+    cpus: Cpus = None,
+    memory: Memory = None,
+    disk: DiskSize = None,
+    publish: Publish = None,
+    label: Label = None,
+    restart: Restart = RestartPolicy.NO,
+    autostart: Autostart = False,
+    as_json: Json = False,
+) -> None:
+    """Create a vm and leave it powered off."""
+    from appcat.app import App
+    from appcat.cli.output import print_json, progress, say
+    from appcat.cli.request import create_request
+    from appcat.services.create import create as create_vm
+    from appcat.services.describe import describe
+    from appcat.services.observe import show as show_vm
+
+    request = create_request(name, template, cpus, memory, disk, publish, label, restart, autostart)
+    with progress() as report:
+        ctx = App.load(report).context
+        create_vm(ctx, request)
+    if as_json:
+        print_json(describe(show_vm(ctx, name)))
+    else:
+        say(name)
+
+
+@app.command(context_settings=PASS_ON)
+def run(
+    name: Name,
+    command: Command = None,
+    template: Template = "pico",
+    cpus: Cpus = None,
+    memory: Memory = None,
+    disk: DiskSize = None,
+    publish: Publish = None,
+    label: Label = None,
+    restart: Restart = RestartPolicy.NO,
+    autostart: Autostart = False,
+    timeout: StartWait = 180.0,
+) -> None:
+    """Create a vm, start it, wait for its guest, and run a command in it.
+
+    The vm goes on running afterwards; the exit status is the command's.
+    """
+    from appcat.app import App
+    from appcat.cli.output import progress, say
+    from appcat.cli.request import create_request
+    from appcat.services.run import run as run_vm
+
+    request = create_request(name, template, cpus, memory, disk, publish, label, restart, autostart)
+    with progress() as report:
+        ctx = App.load(report).context
+        run_vm(ctx, request, ready_within=timeout)
+    if not command:
+        say(name)
+        return
+    from appcat.cli.execute import run_command
+
+    raise typer.Exit(run_command(ctx, name, command))
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List all vms."""
+    from appcat.app import App
+    from appcat.cli.output import print_json
+    from appcat.cli.vm_view import print_list
+    from appcat.services.describe import describe
+    from appcat.services.observe import list_vms
+
+    found = list_vms(App.load().context)
+    if as_json:
+        print_json([describe(seen) for seen in found])
+    else:
+        print_list(found)
+
+
+@app.command()
+def show(name: Name, as_json: Json = False) -> None:
+    """Show all about one vm: state, resources, why it last stopped, where its logs are."""
+    from appcat.app import App
+    from appcat.cli.output import print_json
+    from appcat.cli.vm_view import print_details
+    from appcat.services.describe import describe_fully
+    from appcat.services.observe import show as show_vm
+
+    ctx = App.load().context
+    details = describe_fully(ctx, show_vm(ctx, name))
+    if as_json:
+        print_json(details)
+    else:
+        print_details(details)
+
+
+@app.command()
+def start(
+    names: Names,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the guest.")] = False,
+    timeout: StartWait = 180.0,
+) -> None:
+    """Start vms and wait until their guests answer."""
+    from appcat.cli.several import for_each
+    from appcat.services.start import start as start_vm
+
+    ready_within = None if no_wait else timeout
+    for_each(
+        names,
+        lambda ctx, name: start_vm(ctx, name, ready_within=ready_within).already,
+        lambda name, already: f"{name} is running already" if already else name,
+    )
+
+
+@app.command()
+def stop(
+    names: Names,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds the guest may take.")] = 60.0,
+) -> None:
+    """Ask guests to power off, and wait until they have."""
+    from appcat.cli.several import for_each
+    from appcat.services.stop import stop as stop_vm
+
+    for_each(
+        names,
+        lambda ctx, name: stop_vm(ctx, name, timeout=timeout),
+        lambda name, stopped: name if stopped else f"{name} is stopped already",
+    )
+
+
+@app.command()
+def kill(names: Names) -> None:
+    """End vms at once, as if the power was cut."""
+    from appcat.cli.several import for_each
+    from appcat.services.stop import kill as kill_vm
+
+    for_each(names, kill_vm, lambda name, killed: name if killed else f"{name} is stopped already")
+
+
+@app.command()
+def delete(
+    names: Names,
+    force: Annotated[bool, typer.Option("--force", "-f", help="End running vms; remove broken ones.")] = False,
+) -> None:
+    """Delete vms with all their data."""
+    from appcat.cli.several import for_each
+    from appcat.services.delete import delete as delete_vm
+
+    for_each(names, lambda ctx, name: delete_vm(ctx, name, force=force), lambda name, _: name)
+
+
+@app.command("exec", context_settings=PASS_ON)
+def exec_(
+    name: Name,
+    command: Annotated[list[str], typer.Argument(help="The command, after --.", show_default=False)],
+    timeout: Annotated[float | None, typer.Option("--timeout", min=0.1, help="Seconds until it is ended.")] = None,
+) -> None:
+    """Run a command in a guest; its streams and exit status are passed on."""
+    from appcat.app import App
+    from appcat.cli.execute import run_command
+
+    raise typer.Exit(run_command(App.load().context, name, command, timeout))
+
+
+@app.command(context_settings=PASS_ON)
+def ssh(name: Name, command: Command = None) -> None:
+    """Log in to a guest with ssh."""
+    import os
+
+    from appcat import command as programs
+    from appcat.app import App
+    from appcat.services.execute import ssh_command
+
+    argv = ssh_command(App.load().context, name, command or ())
+    os.execv(programs.find(argv[0]), argv)

@@ -1,0 +1,110 @@
+"""A virtual machine as its owner wants it: what ``vm.json`` holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from appcat.errors import InvalidInput
+from appcat.model.port import PortForward
+
+SCHEMA = 1
+LOCAL_NODE = "local"
+LARGEST_CPUS = 64
+
+
+class Arch(StrEnum):
+    """Guest architectures; always the host's own, since hardware acceleration needs that."""
+
+    X86_64 = "x86_64"
+    AARCH64 = "aarch64"
+
+
+class RestartPolicy(StrEnum):
+    """What the keeper does when a vm ends without having been asked to by its owner.
+
+    ``on-failure`` restarts after a crash or a kill from outside, ``always`` also after the guest powered itself off.
+    """
+
+    NO = "no"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True)
+class TemplateRef:
+    """The recipe a vm was made from and the very image it uses, by content."""
+
+    name: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The virtual hardware's generation; saved states depend on it, so it never changes in a vm's life."""
+
+    arch: Arch
+    type: str
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A qcow2 file beside ``vm.json``; ``size`` is what the guest sees, in bytes."""
+
+    name: str
+    file: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A network interface card. NIC 0 is always user-mode: egress, SSH and port forwards go through it."""
+
+    mac: str
+
+
+@dataclass(frozen=True)
+class Vm:
+    """One virtual machine. ``memory`` is in bytes, ``created`` in RFC 3339 UTC, ``login`` the account SSH uses."""
+
+    name: str
+    uuid: str
+    created: str
+    template: TemplateRef
+    machine: Machine
+    cpus: int
+    memory: int
+    machine_id: str
+    login: str
+    ssh_port: int
+    nics: tuple[Nic, ...]
+    disks: tuple[Disk, ...] = ()
+    ports: tuple[PortForward, ...] = ()
+    restart: RestartPolicy = RestartPolicy.NO
+    autostart: bool = False
+    owner: str = ""
+    node: str = LOCAL_NODE
+    labels: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def ssh_forward(self) -> PortForward:
+        """The forward that leads to the guest's SSH server."""
+        return PortForward(self.ssh_port, 22)
+
+    @property
+    def forwards(self) -> tuple[PortForward, ...]:
+        """Every host port that a running QEMU of this vm holds."""
+        return (self.ssh_forward, *self.ports)
+
+
+def check_cpus(count: int, host_cpus: int) -> int:
+    """Return ``count`` when this host can run so many virtual CPUs; raises InvalidInput."""
+    most = min(LARGEST_CPUS, max(host_cpus * 4, 4))
+    if 1 <= count <= most:
+        return count
+    raise InvalidInput(
+        f"{count} virtual CPUs are out of range",
+        hint=f"give between 1 and {most}; this host has {host_cpus}",
+        code="invalid-cpus",
+    )

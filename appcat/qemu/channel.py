@@ -1,0 +1,92 @@
+"""Lines over a unix socket with deadlines: what the monitor, the guest agent and the guest program share."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+
+class ChannelClosed(Exception):
+    """The other side is gone, or was never there."""
+
+
+class ChannelTimeout(Exception):
+    """The other side said nothing in time."""
+
+
+class LineChannel:
+    """A connected socket that gives whole lines. Every wait ends at a deadline in seconds of the monotonic clock."""
+
+    LONGEST_LINE = 64 << 20
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self._buffer = bytearray()
+        self._socket = _connect(path, timeout)
+
+    def __enter__(self) -> LineChannel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def fileno(self) -> int:
+        """The descriptor, for select."""
+        return self._socket.fileno()
+
+    def send(self, data: bytes, deadline: float) -> None:
+        """Send all of ``data``; raises ChannelClosed or ChannelTimeout."""
+        self._socket.settimeout(_left(deadline))
+        try:
+            self._socket.sendall(data)
+        except TimeoutError as error:
+            raise ChannelTimeout from error
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+
+    def read_line(self, deadline: float) -> bytes:
+        """The next line without its end; raises ChannelClosed or ChannelTimeout."""
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._fill(deadline)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line.rstrip(b"\r")
+
+    def _fill(self, deadline: float) -> None:
+        self._socket.settimeout(_left(deadline))
+        try:
+            chunk = self._socket.recv(65536)
+        except TimeoutError as error:
+            raise ChannelTimeout from error
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+        if not chunk:
+            raise ChannelClosed("closed by the other side")
+        if len(self._buffer) + len(chunk) > self.LONGEST_LINE:
+            raise ChannelClosed("an endless line")
+        self._buffer += chunk
+
+
+def _connect(path: Path, timeout: float) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(timeout)
+        connection.connect(str(path))
+    except TimeoutError as error:
+        connection.close()
+        raise ChannelTimeout from error
+    except OSError as error:
+        connection.close()
+        raise ChannelClosed(str(error)) from error
+    return connection
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise ChannelTimeout
+    return left

@@ -1,0 +1,186 @@
+"""QEMU as a process that outlives us: spawned detached, found again, ended through a pidfd.
+
+A spawned QEMU inherits the descriptor of its vm's ``run.lock``; who holds that file open is who runs the vm, whatever
+``run.json`` says. Process ids alone are never trusted: before a signal the command line must carry the vm's uuid.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from appcat.command import install_hint
+from appcat.errors import MissingTool, QemuError, from_os_error
+
+log = logging.getLogger(__name__)
+
+# <linux/pidfd.h>: PIDFD_GET_INFO with PIDFD_INFO_EXIT gives a stranger's exit status from Linux 6.15 on.
+_PIDFD_GET_INFO = 0xC050FF0B
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_INFO_SIZE = 80
+_EXIT_CODE_OFFSET = 56
+
+
+def spawn(argv: Sequence[str], log_path: Path, inherit: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start QEMU in a session of its own, its output going to ``log_path``, with the descriptors ``inherit``.
+
+    The handle returned serves only to notice an early death. Raises MissingTool, or Unavailable when the system
+    refuses (no memory for a process, log not writable).
+    """
+    log.debug("spawn %s", shlex.join(argv))
+    try:
+        with log_path.open("wb") as output:
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=tuple(inherit),
+                cwd="/",
+            )
+    except FileNotFoundError as error:
+        program = Path(argv[0]).name
+        raise MissingTool(f"{program} is not installed", hint=install_hint(program)) from error
+    except OSError as error:
+        raise from_os_error(error, "starting QEMU") from error
+
+
+def started_at(pid: int) -> float | None:
+    """When the process began, in seconds since the epoch, or None when there is none."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return None
+
+
+def runs_vm(pid: int, uuid: str) -> bool:
+    """Whether ``pid`` is a living QEMU that was started for the vm ``uuid``."""
+    try:
+        process = psutil.Process(pid)
+        return uuid in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def find_holder(lock: Path) -> int | None:
+    """The QEMU of this user that has ``lock`` open; for a vm whose ``run.json`` is lost."""
+    for process in psutil.process_iter():
+        if holds(process.pid, lock):
+            return process.pid
+    return None
+
+
+def holds(pid: int, lock: Path) -> bool:
+    """Whether ``pid`` is a QEMU that has ``lock`` open."""
+    try:
+        process = psutil.Process(pid)
+        is_qemu = process.name().startswith("qemu-system")
+        return is_qemu and any(file.path == str(lock) for file in process.open_files())
+    except (psutil.Error, OSError):
+        return False
+
+
+class Handle:
+    """A process that cannot be mistaken for another: a pidfd where the system has them.
+
+    Use as a context manager. Raises ProcessLookupError when the process is gone already.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.descriptor = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the process; it is not touched."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; a process that is gone is fine."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.descriptor is not None:
+                signal.pidfd_send_signal(self.descriptor, number)
+            else:
+                os.kill(self.pid, number)
+
+    def wait(self, timeout: float) -> bool:
+        """Whether the process ended within ``timeout`` seconds."""
+        if self.descriptor is not None:
+            readable, _, _ = select.select([self.descriptor], [], [], timeout)
+            return bool(readable)
+        return _poll_end(self.pid, timeout)
+
+    def wait_status(self) -> int | None:
+        """The wait status (``os.waitstatus_to_exitcode``) of an ended process, where the kernel tells a stranger."""
+        if self.descriptor is None:
+            return None
+        import fcntl
+
+        request = bytearray(struct.pack("<Q", _PIDFD_INFO_EXIT).ljust(_PIDFD_INFO_SIZE, b"\0"))
+        try:
+            fcntl.ioctl(self.descriptor, _PIDFD_GET_INFO, request)
+        except OSError:
+            return None
+        (mask,) = struct.unpack_from("<Q", request)
+        (status,) = struct.unpack_from("<i", request, _EXIT_CODE_OFFSET)
+        return status if mask & _PIDFD_INFO_EXIT else None
+
+
+def kill(pid: int, is_it: Callable[[int], bool], timeout: float = 10.0) -> None:
+    """End the process ``pid`` at once if ``is_it`` still says yes; raises QemuError if it outlives ``timeout`` seconds.
+
+    The pidfd is opened first and the question asked afterwards, so that a process id that is used again in between is
+    never signalled.
+    """
+    try:
+        with Handle(pid) as process:
+            if not is_it(pid):
+                return
+            process.signal(signal.SIGKILL)
+            if not process.wait(timeout):
+                raise QemuError(f"QEMU (process {pid}) does not die", hint="it may be stuck in disk I/O; try again")
+    except ProcessLookupError:
+        return
+
+
+def is_kill(status: int) -> bool:
+    """Whether a wait status tells of a signal."""
+    return os.waitstatus_to_exitcode(status) < 0
+
+
+def describe_status(status: int) -> str:
+    """A wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"QEMU ended with status {code}"
+    with contextlib.suppress(ValueError):
+        return f"QEMU was killed by {signal.Signals(-code).name}"
+    return f"QEMU was killed by signal {-code}"
+
+
+def _poll_end(pid: int, timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while psutil.pid_exists(pid):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True

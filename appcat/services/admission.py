@@ -1,0 +1,124 @@
+"""What a host can give, asked before anything is started."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import socket
+from pathlib import Path
+
+import psutil
+
+from appcat.errors import InsufficientMemory, InsufficientSpace, InvalidInput, PortInUse
+from appcat.model.port import PortForward, Protocol
+from appcat.model.size import MIB, format_size
+from appcat.model.vm import Vm
+from appcat.services.context import Context
+from appcat.store import locks
+
+# What a vm's own files need at start: records, logs, sockets.
+SPACE_TO_START = 4 * MIB
+FIRST_SSH_PORT, LAST_SSH_PORT = 20022, 32767
+
+
+def check_memory(memory: int) -> None:
+    """Raise InsufficientMemory when a vm of ``memory`` bytes does not fit this host now; the message shows the sum."""
+    have = psutil.virtual_memory()
+    if memory <= have.available:
+        return
+    raise InsufficientMemory(
+        f"the vm wants {format_size(memory)} of memory; this host has {format_size(have.total)}, "
+        f"of which {format_size(have.total - have.available)} are in use and {format_size(have.available)} are left",
+        hint="give it less with --memory, or stop other vms",
+    )
+
+
+def check_space(directory: Path, wanted: int = SPACE_TO_START) -> None:
+    """Raise InsufficientSpace when ``directory`` has not ``wanted`` bytes left."""
+    with contextlib.suppress(FileNotFoundError):
+        free = shutil.disk_usage(directory).free
+        if free < wanted:
+            raise InsufficientSpace(
+                f"only {format_size(free)} are left on the file system of {directory}",
+                hint=f"free at least {format_size(wanted)}, then try again",
+            )
+
+
+def check_ports(ctx: Context, vm: Vm) -> None:
+    """Raise PortInUse, InvalidInput when a published port cannot be had; names its owner where that can be known."""
+    for forward in vm.ports:
+        check_port(ctx, vm.name, forward)
+
+
+def check_port(ctx: Context, name: str, forward: PortForward) -> None:
+    """As ``check_ports``, for one forward of the vm ``name``."""
+    failure = try_bind(forward)
+    if failure is None:
+        return
+    where = f"{forward.address}:{forward.host}"
+    if failure.errno == errno.EADDRNOTAVAIL:
+        raise InvalidInput(f"{forward.address} is not an address of this host", hint="publish on 127.0.0.1 or 0.0.0.0")
+    if failure.errno in (errno.EACCES, errno.EPERM):
+        raise PortInUse(
+            f"this user may not listen on {where}",
+            hint=f"use a port from 1024 up, or: sudo sysctl net.ipv4.ip_unprivileged_port_start={forward.host}",
+            code="port-not-permitted",
+        )
+    owner = owner_of(ctx, name, forward)
+    raise PortInUse(
+        f"port {where}/{forward.protocol} is in use" + (f" by {owner}" if owner else ""),
+        hint="stop its owner, or publish another port",
+    )
+
+
+def try_bind(forward: PortForward) -> OSError | None:
+    """Claim the host port for a moment; the error when it cannot be had."""
+    kind = socket.SOCK_DGRAM if forward.protocol is Protocol.UDP else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as probe:
+        if kind is socket.SOCK_STREAM:
+            # As QEMU does it: a port in TIME_WAIT is free, one that is listened on is not.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((forward.address, forward.host))
+            if kind is socket.SOCK_STREAM:
+                probe.listen(1)
+        except OSError as error:
+            return error
+    return None
+
+
+def owner_of(ctx: Context, name: str, forward: PortForward) -> str:
+    """Who holds the host port: a vm of this home, a process of this user, or nothing when it cannot be known."""
+    for other in ctx.store.names():
+        if other != name and locks.is_held(ctx.layout.vm(other).run_lock):
+            with contextlib.suppress(Exception):
+                if any(forward.clashes(theirs) for theirs in ctx.store.load(other).forwards):
+                    return f"the vm {other}"
+    return _process_on(forward)
+
+
+def _process_on(forward: PortForward) -> str:
+    kind = "udp4" if forward.protocol is Protocol.UDP else "tcp4"
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections(kind):
+            listens = connection.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
+            if not (listens and connection.laddr and connection.pid):
+                continue
+            address, port = connection.laddr
+            if forward.clashes(PortForward(port, 0, address, forward.protocol)):
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    return ""
+
+
+def free_ssh_port(taken: set[int], start: int) -> int:
+    """A port for SSH that no vm of this home has and that is free now, searched upwards from ``start``.
+
+    Below 32768, so that no outgoing connection of the host is given it. Raises PortInUse when all are taken.
+    """
+    span = LAST_SSH_PORT - FIRST_SSH_PORT + 1
+    for step in range(span):
+        port = FIRST_SSH_PORT + (start + step) % span
+        if port not in taken and try_bind(PortForward(port, 22)) is None:
+            return port
+    raise PortInUse("no port is left for SSH", hint=f"free ports from {FIRST_SSH_PORT} to {LAST_SSH_PORT}")

@@ -1,0 +1,116 @@
+"""``stop`` asks the guest; ``kill`` ends the process."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+
+from appcat.errors import AppcatError, Busy, DeadlineExceeded, QemuError
+from appcat.model.run import Exit, ExitCause
+from appcat.model.vm import Vm
+from appcat.qemu import process
+from appcat.qemu.agent import Agent
+from appcat.qemu.monitor import Monitor, MonitorError
+from appcat.services.context import Context, now
+from appcat.services.observe import is_alive
+from appcat.services.settle import adopt, settle
+from appcat.store import locks
+
+log = logging.getLogger(__name__)
+
+STOP_DEADLINE = 60.0
+AGENT_PATIENCE = 3.0
+KILL_DEADLINE = 10.0
+POLL = 0.02
+
+
+def stop(ctx: Context, name: str, *, timeout: float = STOP_DEADLINE) -> bool:
+    """Ask the guest to power off and wait for it; False when the vm was stopped already.
+
+    The guest agent is asked first, the power button pressed when it is silent. Raises DeadlineExceeded when the vm
+    still runs after ``timeout`` seconds, Busy, NotFound, Broken.
+    """
+    ctx.store.find(name)
+    with locks.hold(ctx.layout.vm(name).op_lock, "stop"):
+        vm = ctx.store.load(name)
+        if adopt(ctx, name) is None:
+            settle(ctx, name)
+            return False
+        ctx.progress(f"stopping {name}", 0, 0)
+        deadline = time.monotonic() + timeout
+        _ask_guest(ctx, vm, deadline)
+        if not _ended_by(ctx, name, deadline):
+            raise DeadlineExceeded(
+                f"the guest of {name} did not power off within {timeout:g} s",
+                hint=f"give it more time with --timeout, or end it: appcat vm kill {name}",
+            )
+        settle(ctx, name, Exit(ExitCause.REQUESTED, "stopped by its owner", now()))
+        return True
+
+
+def kill(ctx: Context, name: str) -> bool:
+    """End the vm's QEMU at once; False when it was stopped already.
+
+    Works on a vm that is hung, broken, or busy with another command, which then fails. Raises NotFound, QemuError.
+    """
+    paths = ctx.store.find(name)
+    try:
+        with locks.hold(paths.op_lock, "kill", wait=0.2):
+            return kill_and_settle(ctx, name)
+    except Busy:
+        _end_process(ctx, name)
+        with locks.hold(paths.op_lock, "kill"):
+            kill_and_settle(ctx, name)
+        return True
+
+
+def kill_and_settle(ctx: Context, name: str) -> bool:
+    """End the vm's QEMU and close its record; the caller holds ``op.lock``. False when none lived."""
+    killed = _end_process(ctx, name)
+    settle(ctx, name, Exit(ExitCause.REQUESTED, "killed by its owner", now()) if killed else None)
+    return killed
+
+
+def _end_process(ctx: Context, name: str) -> bool:
+    """Kill whatever QEMU holds this vm's ``run.lock``; False when none does."""
+    if not is_alive(ctx, name):
+        return False
+    lock = ctx.layout.vm(name).run_lock
+    deadline = time.monotonic() + KILL_DEADLINE
+    while is_alive(ctx, name):
+        run = adopt(ctx, name)
+        if run is not None and run.pid is not None:
+            process.kill(run.pid, functools.partial(process.runs_vm, uuid=run.uuid))
+        elif (holder := process.find_holder(lock)) is not None:
+            process.kill(holder, functools.partial(process.holds, lock=lock))
+        if not _ended_by(ctx, name, time.monotonic() + 1.0) and time.monotonic() > deadline:
+            raise QemuError(f"the QEMU of {name} does not end", hint=f"see who has it open: fuser {lock}")
+    return True
+
+
+def _ask_guest(ctx: Context, vm: Vm, deadline: float) -> None:
+    patience = max(min(AGENT_PATIENCE, deadline - time.monotonic()), 0.1)
+    runtime = ctx.layout.runtime(vm.uuid)
+    try:
+        lock = ctx.layout.vm(vm.name).agent_lock
+        with locks.hold(lock, "stop", wait=patience), Agent(runtime.agent, patience) as agent:
+            agent.shutdown()
+            return
+    except AppcatError as error:
+        log.info("the agent of %s does not take the request (%s): pressing the power button", vm.name, error)
+    try:
+        with Monitor(runtime.monitor) as monitor:
+            monitor.execute("system_powerdown")
+    except MonitorError as error:
+        if is_alive(ctx, vm.name):
+            raise
+        log.info("QEMU of %s ended by itself: %s", vm.name, error)
+
+
+def _ended_by(ctx: Context, name: str, deadline: float) -> bool:
+    while is_alive(ctx, name):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL)
+    return True

@@ -1,0 +1,81 @@
+"""Writing files so that a reader, or the next boot, sees the old content or the new, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from appcat.errors import Unavailable, from_os_error
+
+
+def write_atomic(path: Path, data: str | bytes, mode: int = 0o600) -> None:
+    """Replace ``path`` with ``data`` durably; raises InsufficientSpace or Unavailable and leaves the old file."""
+    content = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_directory(path.parent)
+    except OSError as error:
+        raise from_os_error(error, f"writing {path.name}") from error
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames inside ``path`` survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_private_directory(path: Path) -> None:
+    """Create ``path`` and its parents for this user alone; raises Unavailable or InsufficientSpace."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, "making a directory") from error
+
+
+def claim_runtime_directory(path: Path) -> None:
+    """Create the sockets' directory below a world-writable one, and refuse one that somebody else prepared.
+
+    ``path`` is ``/tmp/appcat-UID/HASH``; both of our levels must be real directories, ours, and closed to others.
+    """
+    for level in (path.parent, path):
+        make_private_directory(level)
+        found = level.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise Unavailable(
+                f"{level} is not a private directory of yours",
+                hint=f"somebody else may have made it: remove it (sudo rm -r {level}) and try again",
+                code="unsafe-runtime-directory",
+            )
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and what is in it; one that is gone already is fine; raises Unavailable."""
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(error, f"removing {path}") from error
+
+
+def unlink(path: Path) -> None:
+    """Remove a file that may be gone already."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
