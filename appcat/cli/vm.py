@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from appcat.model.vm import RestartPolicy
+
+if TYPE_CHECKING:
+    from appcat.services.context import Context
 
 app = typer.Typer(help="Virtual machines.", no_args_is_help=True)
 
@@ -137,16 +140,18 @@ def start(
     names: Names,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the guest.")] = False,
     timeout: StartWait = 180.0,
+    as_json: Json = False,
 ) -> None:
     """Start vms and wait until their guests answer."""
     from appcat.cli.several import for_each
     from appcat.services.start import start as start_vm
 
-    ready_within = None if no_wait else timeout
+    within = None if no_wait else timeout
     for_each(
         names,
-        lambda ctx, name: start_vm(ctx, name, ready_within=ready_within).already,
-        lambda name, already: f"{name} is running already" if already else name,
+        lambda ctx, name: not start_vm(ctx, name, ready_within=within).already,
+        "is running already",
+        as_json=as_json,
     )
 
 
@@ -154,37 +159,39 @@ def start(
 def stop(
     names: Names,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds the guest may take.")] = 60.0,
+    as_json: Json = False,
 ) -> None:
     """Ask guests to power off, and wait until they have."""
     from appcat.cli.several import for_each
     from appcat.services.stop import stop as stop_vm
 
-    for_each(
-        names,
-        lambda ctx, name: stop_vm(ctx, name, timeout=timeout),
-        lambda name, stopped: name if stopped else f"{name} is stopped already",
-    )
+    for_each(names, lambda ctx, name: stop_vm(ctx, name, timeout=timeout), "is stopped already", as_json=as_json)
 
 
 @app.command()
-def kill(names: Names) -> None:
+def kill(names: Names, as_json: Json = False) -> None:
     """End vms at once, as if the power was cut."""
     from appcat.cli.several import for_each
     from appcat.services.stop import kill as kill_vm
 
-    for_each(names, kill_vm, lambda name, killed: name if killed else f"{name} is stopped already")
+    for_each(names, kill_vm, "is stopped already", as_json=as_json)
 
 
 @app.command()
 def delete(
     names: Names,
     force: Annotated[bool, typer.Option("--force", "-f", help="End running vms; remove broken ones.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Delete vms with all their data."""
     from appcat.cli.several import for_each
     from appcat.services.delete import delete as delete_vm
 
-    for_each(names, lambda ctx, name: delete_vm(ctx, name, force=force), lambda name, _: name)
+    def delete_one(ctx: Context, name: str) -> bool:
+        delete_vm(ctx, name, force=force)
+        return True
+
+    for_each(names, delete_one, "", as_json=as_json)
 
 
 @app.command("exec", context_settings=PASS_ON)

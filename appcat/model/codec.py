@@ -81,16 +81,17 @@ def decode(cls: type[T], data: Any, where: str) -> T:
     """A dataclass of type ``cls`` from a JSON object; ``where`` leads the message of the Broken it may raise."""
     if not isinstance(data, dict):
         raise Broken(f"{where}: expected an object")
-    hints = _hints(cls)
+    kind: Any = cls  # mypy does not see that a class can be hashed
+    hints = _hints(kind)
     if unknown := sorted(set(data) - set(hints)):
         raise Broken(f"{where}: unknown key {unknown[0]!r}")
-    if missing := [name for name in _required(cls) if name not in data]:
+    if missing := [name for name in _required(kind) if name not in data]:
         raise Broken(f"{where}: {missing[0]!r} is missing")
     return cls(**{key: _value(hints[key], item, f"{where}.{key}") for key, item in data.items()})
 
 
 @functools.cache
-def _hints(cls: object) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

@@ -13,7 +13,7 @@ from appcat.model.vm import Arch, Machine
 
 MACHINE_TYPES = {Arch.X86_64: "pc-q35-7.2", Arch.AARCH64: "virt-7.2"}
 
-HOTPLUG_PORTS = 16
+HOTPLUG_PORTS = 8
 SHARE_SLOTS = 8
 LARGEST_BOOT_DISKS = 8
 

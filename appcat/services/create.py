@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psutil
 
 from appcat.errors import AppcatError, InsufficientMemory
-from appcat.guest import identity
+from appcat.guest.identity import SshKey
 from appcat.model.image import Image
 from appcat.model.machine import pinned_machine
 from appcat.model.name import check_name
@@ -106,8 +106,8 @@ def _prepare(paths: VmPaths, vm: Vm) -> None:
     make_private_directory(paths.disks)
     for disk in vm.disks:
         img.create(paths.disks / disk.file, disk.size)
-    key = identity.new_host_key()
-    write_atomic(paths.host_key, key.private_openssh)
+    key = SshKey.generate()
+    write_atomic(paths.host_key, key.openssh)
     write_atomic(paths.known_hosts, f"{vm.name} {key.public_line}\n")
 
 

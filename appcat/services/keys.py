@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appcat.errors import Broken
-from appcat.guest import identity
+from appcat.guest.identity import SshKey
 from appcat.services.context import Context
 from appcat.store import locks
 from appcat.store.files import make_private_directory, write_atomic
@@ -28,8 +28,8 @@ def user_key(ctx: Context) -> UserKey:
         make_private_directory(path.parent)
         with locks.hold(path.parent / ".lock", "make the user key"):
             if not public.exists():
-                key = identity.new_host_key()
-                write_atomic(path, key.private_openssh)
+                key = SshKey.generate()
+                write_atomic(path, key.openssh)
                 write_atomic(public, f"{key.public_line} appcat\n", 0o644)
     try:
         return UserKey(path, public.read_text(encoding="ascii").strip())

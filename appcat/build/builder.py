@@ -1,0 +1,208 @@
+"""From a recipe to an image: fetch packages, compile the guest program, put the tree together, pack, publish.
+
+All work is done in a staging directory of the cache; the image appears there at the end by one rename. Two builds of
+one recipe from the same packages give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+
+from appcat import command
+from appcat.build import compiler
+from appcat.build.cpio import archive
+from appcat.build.deb import unpack
+from appcat.build.kernel import decompress_kernel
+from appcat.build.libraries import library_closure
+from appcat.build.modules import Modules, modules_alias, modules_dep
+from appcat.build.packages import Apt, Candidate
+from appcat.build.recipe import Source, read_recipe
+from appcat.build.tree import Tree, merged
+from appcat.errors import BuildError, from_os_error
+from appcat.model.host import host_arch
+from appcat.model.image import Image
+from appcat.model.size import format_size
+from appcat.model.template import Recipe
+from appcat.store.files import make_private_directory
+from appcat.store.images import INITRAMFS, KERNEL, VMLINUX, ImageStore, StoredImage, describe_file
+from appcat.store.locks import hold
+
+# Step, how much of it is done, of how much.
+Progress = Callable[[str, int, int], None]
+
+PACKAGES_WAIT = 1800.0
+_ZSTD_LEVEL = int(__import__("os").environ.get("ZL","22"))
+_MODULES_TO_LOAD = "etc/modules"
+
+
+def ensure_image(directory: Path, templates: Path, cache: Path, progress: Progress, *, rebuild: bool = False) -> StoredImage:
+    """The image of the recipe in ``directory``: from the cache, or built now.
+
+    ``rebuild`` fetches fresh package lists and builds even when there is one; the image stays the same unless packages
+    have changed. Raises NotFound, InvalidInput, BuildError, MissingTool, InsufficientSpace, Unavailable.
+    """
+    source = read_recipe(directory, templates, host_arch(platform.machine()))
+    store = ImageStore(cache / "images")
+    if not rebuild and (found := store.find(source.fingerprint)):
+        return found
+    with store.building(source.fingerprint) as staging:
+        if not rebuild and (found := store.find(source.fingerprint)):
+            return found
+        try:
+            image = _build(source, staging, cache, progress, rebuild)
+        except OSError as error:
+            raise from_os_error(error, f"building template {source.recipe.name}") from error
+        return store.publish(image, staging / _OUTPUT, source.fingerprint)
+
+
+_OUTPUT = "image"
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the packages gave: unpacked files, the compiler's files, and what came from where."""
+
+    root: Path
+    tools: Path
+    packages: tuple[Candidate, ...]
+
+
+def _build(source: Source, staging: Path, cache: Path, progress: Progress, fresh: bool) -> Image:
+    parts = _fetch(source, staging, cache, progress, fresh)
+    progress("compiling the guest program", 0, 1)
+    program = staging / "appcat-guest"
+    compiler.compile_program(source.guest_program, program, parts.tools, source.arch)
+    progress("putting the file system together", 0, 1)
+    tree = assemble(source, parts.root, program)
+    progress("compressing", 0, 1)
+    output = staging / _OUTPUT
+    output.mkdir()
+    kernel = _kernel_file(parts.root).read_bytes()
+    (output / KERNEL).write_bytes(kernel)
+    (output / VMLINUX).write_bytes(decompress_kernel(kernel))
+    (output / INITRAMFS).write_bytes(compress(archive(tree.nodes)))
+    image = _describe(source, output, parts.packages)
+    _check_limit(source.recipe, image)
+    progress("done", 1, 1)
+    return image
+
+
+def _fetch(source: Source, staging: Path, cache: Path, progress: Progress, fresh: bool) -> _Parts:
+    root, tools = staging / "root", staging / "tools"
+    directory = cache / "packages"
+    make_private_directory(directory)
+    with hold(directory / "lock", "template build", wait=PACKAGES_WAIT):
+        apt = Apt(directory, source.arch)
+        progress("fetching package lists", 0, 1)
+        apt.refresh(force=fresh)
+        guest = apt.closure([source.kernel.package, *source.recipe.packages])
+        compilers = list(apt.candidates(compiler.PACKAGES).values())
+        archives = apt.fetch([*guest, *compilers], lambda done, total: progress("fetching packages", done, total))
+        for number, path in enumerate(archives):
+            progress("unpacking packages", number, len(archives))
+            unpack(path, root if number < len(guest) else tools)
+    return _Parts(root, tools, (*guest, *compilers))
+
+
+def assemble(source: Source, root: Path, guest_program: Path) -> Tree:
+    """The guest's root file system out of unpacked packages, the template's files and the guest program."""
+    recipe, tree = source.recipe, Tree()
+    for directory in recipe.directories:
+        tree.directory(directory)
+    for path, local in recipe.files.items():
+        tree.file(path, source.files[local.source], local.mode)
+    tree.file(recipe.guest, guest_program.read_bytes(), 0o755)
+    taken = [merged(path) for paths in recipe.packages.values() for path in paths]
+    for path in (*taken, *library_closure(root, taken, source.arch)):
+        _take(tree, root, path)
+    for link, target in recipe.links.items():
+        tree.link(link, target)
+    if recipe.applets:
+        _add_applets(tree, root, recipe.applets)
+    modules = Modules(_modules_directory(root))
+    _add_modules(tree, modules, source)
+    return tree
+
+
+def _take(tree: Tree, root: Path, path: str) -> None:
+    """Copy one file of the packages, with what a link leads to as its content."""
+    real = root / path
+    if not real.is_file():
+        raise BuildError(f"no package of the template has a file /{path}", hint="correct the template's packages")
+    tree.file(path, real.read_bytes(), 0o755 if real.stat().st_mode & 0o100 else 0o644)
+
+
+def _add_applets(tree: Tree, root: Path, program: str) -> None:
+    """A link for each name that busybox answers to, unless a package has brought the real program."""
+    for applet in command.run([root / merged(program), "--list-full"]).split():
+        if applet not in tree :
+            tree.link(applet, program)
+
+
+def _add_modules(tree: Tree, modules: Modules, source: Source) -> None:
+    kernel = source.kernel
+    boot = modules.closure(kernel.boot)
+    shipped = modules.closure([*kernel.boot, *kernel.modules])
+    directory = f"lib/modules/{modules.version}"
+    for module in shipped.values():
+        tree.file(f"{directory}/{module.path}", module.data)
+    tree.file(f"{directory}/modules.dep", modules_dep(shipped).encode())
+    tree.file(f"{directory}/modules.alias", modules_alias(shipped).encode())
+    tree.file(_MODULES_TO_LOAD, "".join(f"{name}\n" for name in boot).encode())
+
+
+def _modules_directory(root: Path) -> Path:
+    found = sorted((root / merged("lib/modules")).glob("*/kernel"))
+    if len(found) != 1:
+        raise BuildError("the kernel package has no modules, or several sets", hint="choose another kernel package")
+    return found[0].parent
+
+
+def _kernel_file(root: Path) -> Path:
+    found = sorted((root / "boot").glob("vmlinu[xz]-*"))
+    if len(found) != 1:
+        raise BuildError("the kernel package has no kernel, or several", hint="choose another kernel package")
+    return found[0]
+
+
+def compress(data: bytes) -> bytes:
+    """As small as zstd gets it, the same on every machine: one thread."""
+    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=0).compress(data)
+
+
+def _describe(source: Source, output: Path, packages: Iterable[Candidate]) -> Image:
+    recipe = source.recipe
+    kernel, initramfs, vmlinux = (describe_file(output / name) for name in (KERNEL, INITRAMFS, VMLINUX))
+    arguments = " ".join(source.kernel.arguments)
+    versions = tuple(sorted((item.package for item in packages), key=lambda package: package.name))
+    essentials = (recipe.name, source.arch, kernel.sha256, initramfs.sha256, vmlinux.sha256, arguments, recipe.login,
+                  recipe.ssh, str(recipe.cpus), str(recipe.memory), str(versions))  # fmt: skip
+    return Image(
+        template=recipe.name,
+        digest=hashlib.sha256("\n".join(essentials).encode()).hexdigest(),
+        arch=source.arch,
+        kernel=kernel,
+        initramfs=initramfs,
+        vmlinux=vmlinux,
+        arguments=arguments,
+        login=recipe.login,
+        ssh=recipe.ssh,
+        cpus=recipe.cpus,
+        memory=recipe.memory,
+        packages=versions,
+    )
+
+
+def _check_limit(recipe: Recipe, image: Image) -> None:
+    if recipe.limit is not None and image.compressed_size > recipe.limit:
+        raise BuildError(
+            f"template {recipe.name} is {format_size(image.compressed_size)}, more than its limit of "
+            f"{format_size(recipe.limit)}",
+            hint="take something out of it, or raise the limit",
+        )

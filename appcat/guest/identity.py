@@ -1,0 +1,135 @@
+"""What makes a guest itself, and the document that tells it so.
+
+The document's language is that of ``templates/guest/appcat-guest.c``: one statement a line, checked as a whole before the
+first is applied. Which file a key goes to and in which format is decided here, so that the guest program need not know.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import serialization as ser
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from appcat.errors import Broken
+from appcat.model.machine import USER_DNS, USER_GUEST, USER_HOST, USER_NETWORK
+from appcat.model.template import SshServer
+
+PROTOCOL = 1
+KEY_TYPE = b"ssh-ed25519"
+HOST_NAME_INSIDE = "host.appcat.internal"
+DROPBEAR_KEY = "/etc/dropbear/dropbear_ed25519_host_key"
+OPENSSH_KEY = "/etc/ssh/ssh_host_ed25519_key"
+
+
+@dataclass(frozen=True)
+class SshKey:
+    """An ed25519 key pair; ``seed`` and ``public`` are the 32 raw bytes of RFC 8032."""
+
+    seed: bytes
+    public: bytes
+
+    @classmethod
+    def generate(cls) -> SshKey:
+        """A new key."""
+        return cls._of(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def from_openssh(cls, text: bytes) -> SshKey:
+        """The key in an OpenSSH private key file; raises Broken."""
+        try:
+            key = ser.load_ssh_private_key(text, password=None)
+        except (ValueError, TypeError) as error:
+            raise Broken(f"an SSH key cannot be read: {error}") from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise Broken("an SSH key is not of type ed25519")
+        return cls._of(key)
+
+    @classmethod
+    def _of(cls, key: Ed25519PrivateKey) -> SshKey:
+        seed = key.private_bytes(ser.Encoding.Raw, ser.PrivateFormat.Raw, ser.NoEncryption())
+        return cls(seed, key.public_key().public_bytes(ser.Encoding.Raw, ser.PublicFormat.Raw))
+
+    @property
+    def openssh(self) -> bytes:
+        """The private key as ``ssh-keygen`` writes it."""
+        key = Ed25519PrivateKey.from_private_bytes(self.seed)
+        return key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.OpenSSH, ser.NoEncryption())
+
+    @property
+    def dropbear(self) -> bytes:
+        """The private key as dropbear keeps it: the type, then seed and public key in one string (its ``ed25519.c``)."""
+        return _string(KEY_TYPE) + _string(self.seed + self.public)
+
+    @property
+    def public_line(self) -> str:
+        """The public key as ``known_hosts`` and ``authorized_keys`` have it, without host or comment."""
+        blob = _string(KEY_TYPE) + _string(self.public)
+        return f"{KEY_TYPE.decode()} {base64.b64encode(blob).decode()}"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """All that is a guest's own. ``authorized_key`` logs in as ``login``, whose home is ``home``."""
+
+    hostname: str
+    machine_id: str
+    mac: str
+    host_key: SshKey
+    authorized_key: str
+    ssh: SshServer
+    home: str
+    entropy: bytes
+
+
+def statements(identity: Identity) -> list[str]:
+    """The statements that give a guest this identity, the address last: from then on it can be reached."""
+    prefix = USER_NETWORK.partition("/")[2]
+    return [
+        f"hostname {identity.hostname}",
+        f"machine-id {identity.machine_id}",
+        f"entropy {base64.b64encode(identity.entropy).decode()}",
+        host_key_statement(identity.host_key, identity.ssh),
+        file_statement(0o600, f"{identity.home}/.ssh/authorized_keys", f"{identity.authorized_key}\n"),
+        file_statement(0o644, "/etc/hostname", f"{identity.hostname}\n"),
+        file_statement(0o644, "/etc/hosts", hosts(identity.hostname)),
+        file_statement(0o644, "/etc/resolv.conf", f"nameserver {USER_DNS}\n"),
+        f"mac eth0 {identity.mac}",
+        f"address eth0 {USER_GUEST}/{prefix} {USER_HOST}",
+    ]
+
+
+def document(identifier: str, lines: Sequence[str]) -> str:
+    """A whole document; ``identifier`` comes back in the answer."""
+    return "\n".join([f"appcat-guest {PROTOCOL} {identifier}", *lines, "end", ""])
+
+
+def hosts(hostname: str) -> str:
+    """The guest's ``/etc/hosts``: itself, and the computer it runs on."""
+    return f"127.0.0.1 localhost {hostname}\n::1 localhost\n{USER_HOST} {HOST_NAME_INSIDE}\n"
+
+
+def host_key_statement(key: SshKey, server: SshServer) -> str:
+    """Where the SSH server looks for its host key, in its own format."""
+    if server is SshServer.DROPBEAR:
+        return file_statement(0o600, DROPBEAR_KEY, key.dropbear)
+    return file_statement(0o600, OPENSSH_KEY, key.openssh)
+
+
+def file_statement(mode: int, path: str, content: str | bytes) -> str:
+    """Write a file in the guest."""
+    data = content.encode() if isinstance(content, str) else content
+    return f"file {mode:04o} {path} {base64.b64encode(data).decode()}"
+
+
+def clock_statement(seconds: float) -> str:
+    """Set the guest's wall clock to ``seconds`` since the epoch."""
+    return f"clock {seconds:.9f}"
+
+
+def _string(data: bytes) -> bytes:
+    """A string of RFC 4251: length and bytes."""
+    return struct.pack(">I", len(data)) + data

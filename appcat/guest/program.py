@@ -1,0 +1,42 @@
+"""Speaking with the resident guest program over its virtio serial port.
+
+A request is a document of statements (see ``guest.identity`` and ``templates/guest/appcat-guest.c``), its answer one line:
+``ok ID [text]`` or ``error ID LINE message``. Answers with another id belong to a client that hung up; they are dropped.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from appcat.errors import DeadlineExceeded, GuestError
+from appcat.guest.identity import document
+from appcat.qemu.channel import ChannelClosed, ChannelTimeout, LineChannel
+
+
+def request(path: Path, statements: Sequence[str], timeout: float) -> str:
+    """Have the guest carry out ``statements`` and return the text of its answer.
+
+    Raises GuestError when it refuses one or its port is gone, DeadlineExceeded after ``timeout`` seconds.
+    """
+    identifier = secrets.token_hex(8)
+    deadline = time.monotonic() + timeout
+    try:
+        with LineChannel(path, timeout) as channel:
+            channel.send(document(identifier, statements).encode(), deadline)
+            while True:
+                kind, _, rest = channel.read_line(deadline).decode(errors="replace").partition(" ")
+                answered, _, text = rest.partition(" ")
+                if answered == identifier:
+                    break
+    except ChannelTimeout as error:
+        raise DeadlineExceeded(
+            f"the guest program did not answer within {timeout:g} s", hint="is the guest still booting, or hung?"
+        ) from error
+    except ChannelClosed as error:
+        raise GuestError(f"the guest program's port is gone: {error}", hint="is the vm running?") from error
+    if kind != "ok":
+        raise GuestError(f"the guest program refused: {text}")
+    return text

@@ -1,0 +1,71 @@
+"""A built image: kernel and initial file system, named by their content, with all that a machine needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appcat.model.codec import Kind, dumps, loads
+from appcat.model.template import SshServer
+from appcat.model.vm import Arch
+
+IMAGE_KIND = Kind("image.json", schema=1)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution package that went into an image; ``sha256`` is of its archive."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One file of an image: its name in the image's directory, its size in bytes, its checksum."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """The manifest of one image.
+
+    ``digest`` names it: the same content, the same digest. ``vmlinux`` is the kernel decompressed, which boots twice
+    as fast; it can be made again from ``kernel`` and so counts as cache. ``memory`` is in bytes.
+    """
+
+    template: str
+    digest: str
+    arch: Arch
+    kernel: ImageFile
+    initramfs: ImageFile
+    vmlinux: ImageFile
+    arguments: str
+    login: str
+    ssh: SshServer
+    cpus: int
+    memory: int
+    packages: tuple[Package, ...]
+
+    @property
+    def compressed_size(self) -> int:
+        """Bytes of kernel and initramfs together: what would travel."""
+        return self.kernel.size + self.initramfs.size
+
+    @property
+    def files(self) -> tuple[ImageFile, ...]:
+        """All files beside the manifest."""
+        return (self.kernel, self.initramfs, self.vmlinux)
+
+
+def image_to_json(image: Image) -> str:
+    """The text of ``image.json``."""
+    return dumps(image, IMAGE_KIND)
+
+
+def image_from_json(text: str) -> Image:
+    """The image a manifest describes; raises Broken."""
+    return loads(Image, text, IMAGE_KIND)
