@@ -99,7 +99,7 @@ class Cat:
     def logs(self) -> str:
         """The end of every log in the home, for a failed test."""
         texts = []
-        for path in sorted(self.home.glob("vms/*/*.log")) + [self.home / "keeper.log"]:
+        for path in [*sorted(self.home.glob("vms/*/*.log")), self.home / "keeper.log"]:
             if path.exists():
                 texts.append(f"--- {path}\n{tail(path)}")
         return "\n".join(texts)

@@ -1,7 +1,7 @@
 """What makes a guest itself, and the document that tells it so.
 
-The document's language is that of ``templates/guest/appcat-guest.c``: one statement a line, checked as a whole before the
-first is applied. Which file a key goes to and in which format is decided here, so that the guest program need not know.
+The document's language is that of ``templates/guest/appcat-guest.c``: one statement a line, checked as a whole before
+the first is applied. Which file a key goes to and in which format is decided here, so that the guest program need not know.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SshKey:
 
     @property
     def dropbear(self) -> bytes:
-        """The private key as dropbear keeps it: the type, then seed and public key in one string (its ``ed25519.c``)."""
+        """The private key as dropbear keeps it: its type, then seed and public key as one string."""
         return _string(KEY_TYPE) + _string(self.seed + self.public)
 
     @property

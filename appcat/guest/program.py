@@ -1,7 +1,7 @@
 """Speaking with the resident guest program over its virtio serial port.
 
-A request is a document of statements (see ``guest.identity`` and ``templates/guest/appcat-guest.c``), its answer one line:
-``ok ID [text]`` or ``error ID LINE message``. Answers with another id belong to a client that hung up; they are dropped.
+A request is a document of statements (see ``guest.identity`` and ``templates/guest/appcat-guest.c``), its answer one
+line: ``ok ID`` or ``error ID LINE MESSAGE``. Answers with another id belong to a client that hung up; they are dropped.
 """
 
 from __future__ import annotations

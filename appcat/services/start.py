@@ -224,7 +224,7 @@ def _fresh_runtime(runtime: RuntimePaths) -> None:
 
 
 def _boot(stored: StoredImage) -> Boot:
-    return Boot(stored.vmlinux, stored.initramfs, stored.image.arguments)
+    return Boot(stored.vmlinux, stored.rootfs, stored.image.arguments)
 
 
 def _wiring(ctx: Context, vm: Vm) -> Wiring:

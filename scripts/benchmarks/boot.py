@@ -51,6 +51,6 @@ def _raw(bench: Bench) -> raw.Milestones:
         _ours(bench)
     begin = time.monotonic()
     with raw.plain_qemu(
-        stored.vmlinux, stored.initramfs, stored.image.arguments, f"{vm.memory // MIB}M", identity
+        stored.vmlinux, stored.rootfs, stored.image.arguments, f"{vm.memory // MIB}M", identity
     ) as (agent, port):
         return raw.milestones(agent, port, begin)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """One figure. ``ratio`` is the median of the pairs' ratios; ``bar`` the most it may be, None where there is none."""
+    """One figure. ``ratio`` is the median of the pairs' ratios; ``bar`` the most it may be, if there is one."""
 
     name: str
     value: float
