@@ -47,7 +47,7 @@ class Settings:
 
 def _home(env: Mapping[str, str]) -> Path:
     if given := env.get("APPCAT_HOME"):
-        return Path(given).expanduser().absolute()
+        return Path(given).expanduser().resolve()  # one home, one runtime directory, however it is spelled
     import platformdirs
 
     return Path(platformdirs.user_data_dir("appcat"))

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _PIDFD_GET_INFO = 0xC050FF0B
 _PIDFD_INFO_EXIT = 1 << 3
 _PIDFD_INFO_SIZE = 80
-_EXIT_CODE_OFFSET = 56
+_EXIT_CODE_OFFSET = 60
 
 
 def spawn(argv: Sequence[str], log_path: Path, inherit: Sequence[int]) -> subprocess.Popen[bytes]:
@@ -87,7 +87,7 @@ def holds(pid: int, lock: Path) -> bool:
     try:
         process = psutil.Process(pid)
         is_qemu = process.name().startswith("qemu-system")
-        return is_qemu and any(file.path == str(lock) for file in process.open_files())
+        return is_qemu and any(file.path == str(lock.resolve()) for file in process.open_files())
     except (psutil.Error, OSError):
         return False
 

@@ -145,9 +145,9 @@ def already_exists(name: str) -> AlreadyExists:
 
 def _at_work(directory: Path) -> bool:
     lock = VmPaths(directory).op_lock
-    if lock.exists():
+    if lock.exists() and lock.stat().st_size:  # signed, and so held before
         return locks.is_held(lock)
-    # mkdtemp came first, the lock a moment later: give a young directory the benefit of the doubt.
+    # mkdtemp came first, the lock held and signed a moment later: give a young directory the benefit of the doubt.
     with contextlib.suppress(FileNotFoundError):
         return time.time() - directory.stat().st_mtime < 60
     return True
