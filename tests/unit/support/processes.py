@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,21 +80,29 @@ def holding(lock: Path, verb: str) -> Child:
 
 
 def fork_many(count: int, work: Callable[[int], Any]) -> list[Any]:
-    """What ``work(0)`` ... ``work(count - 1)`` return, each in a process of its own, all let loose at once."""
+    """What ``work(0)`` ... ``work(count - 1)`` return, each in a process of its own, all let loose at once.
+
+    Fails the test with the traceback of the first that raised.
+    """
     context = multiprocessing.get_context("fork")
-    barrier, results = context.Barrier(count), context.SimpleQueue()
+    barrier, results = context.Barrier(count), context.Queue()
 
     def run(number: int) -> None:
-        barrier.wait(PATIENCE)
-        results.put(work(number))
+        try:
+            barrier.wait(PATIENCE)
+            results.put((work(number), ""))
+        except BaseException:
+            results.put((None, traceback.format_exc()))
 
-    processes = [context.Process(target=run, args=(number,)) for number in range(count)]
+    processes = [context.Process(target=run, args=(number,), daemon=True) for number in range(count)]
     for process in processes:
         process.start()
-    answers = [results.get() for _ in processes]
+    outcomes = [results.get(timeout=PATIENCE) for _ in processes]
     for process in processes:
         process.join(PATIENCE)
-    return answers
+    for _, failure in outcomes:
+        assert not failure, failure
+    return [answer for answer, _ in outcomes]
 
 
 def as_nobody(work: Callable[[], Any]) -> Any:
