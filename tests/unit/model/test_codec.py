@@ -77,7 +77,7 @@ def test_missing_key_is_named() -> None:
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 3', "nonsense", "[" * 100_000, "\0"])
 def test_what_is_not_json_is_refused(text: str) -> None:
-    with pytest.raises(Broken, match="thing.json is not JSON"):
+    with pytest.raises(Broken, match=r"thing.json is not JSON"):
         codec.loads(Thing, text, KIND)
 
 

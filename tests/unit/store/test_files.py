@@ -11,6 +11,7 @@ import pytest
 
 from appcat.errors import InsufficientSpace, Unavailable
 from appcat.store import files
+from tests.unit.support.listing import names_in
 from tests.unit.support.processes import NOBODY, Child
 
 
@@ -33,7 +34,7 @@ def test_content_is_replaced_and_nothing_else_left(tmp_path: Path) -> None:
     files.write_atomic(path, "old ä")
     files.write_atomic(path, b"new")
     assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["vm.json"]
+    assert names_in(tmp_path) == ["vm.json"]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o644])
@@ -48,7 +49,7 @@ def test_full_disk_keeps_the_old_content_and_says_so(small_disk: Path) -> None:
     with pytest.raises(InsufficientSpace, match=r"no space left while writing vm\.json"):
         files.write_atomic(path, b"x" * (1 << 20))
     assert path.read_text() == "old"
-    assert os.listdir(small_disk) == ["vm.json"]
+    assert names_in(small_disk) == ["vm.json"]
 
 
 def test_writing_cut_short_keeps_the_old_content(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_writing_cut_short_keeps_the_old_content(tmp_path: Path) -> None:
     with Child(code, path) as child:
         assert child.read_line() == "os-error"
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["vm.json"]
+    assert names_in(tmp_path) == ["vm.json"]
 
 
 def test_missing_directory_is_told(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_writers_side_by_side_never_mix_or_fail(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert os.listdir(tmp_path) == ["file"]
+    assert names_in(tmp_path) == ["file"]
 
 
 def test_private_directories_are_for_this_user_alone(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_trees_and_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / "other").touch()
     files.remove_tree(tmp_path / "a")
     files.unlink(tmp_path / "other")
-    assert os.listdir(tmp_path) == []
+    assert names_in(tmp_path) == []
 
 
 def test_a_tree_is_removed_through_no_link(tmp_path: Path) -> None:
@@ -165,4 +166,4 @@ def test_a_tree_is_removed_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "link").symlink_to(tmp_path / "precious")
     files.remove_tree(tmp_path / "tree")
-    assert os.listdir(tmp_path) == ["precious"]
+    assert names_in(tmp_path) == ["precious"]

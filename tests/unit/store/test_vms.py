@@ -14,6 +14,7 @@ from appcat.model.run import ExitCause
 from appcat.store import locks
 from appcat.store.layout import CREATE_PREFIX, DELETE_PREFIX, VmPaths
 from appcat.store.vms import VM, VmStore
+from tests.unit.support.listing import names_in
 from tests.unit.support.processes import Child, fork_many
 from tests.unit.support.samples import sample_exit, sample_run, sample_vm
 
@@ -40,7 +41,7 @@ def add(store: VmStore, *names: str) -> None:
 
 
 def entries(store: VmStore) -> list[str]:
-    return sorted(os.listdir(store.layout.vms))
+    return names_in(store.layout.vms)
 
 
 def leftovers(store: VmStore, prefix: str) -> list[Path]:

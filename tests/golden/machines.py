@@ -1,0 +1,115 @@
+"""Representative vms, each with a host it runs on; all of it plain data."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from appcat.model.host import Accelerator, Host, Qemu, System
+from appcat.model.machine import SHARE_SLOTS, Boot, Wiring, pinned_machine
+from appcat.model.port import parse_forward
+from appcat.model.size import GIB, MIB
+from appcat.model.vm import Arch, Disk, Nic, TemplateRef, Vm
+from appcat.qemu.argv import argv
+from appcat.store.layout import RuntimePaths, VmPaths
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A vm on a host. ``home`` holds its files, ``runtime`` its sockets, ``image`` kernel and initramfs."""
+
+    vm: Vm
+    host: Host
+    home: Path
+    runtime: Path
+    image: Path
+
+    @property
+    def argv(self) -> list[str]:
+        return argv(self.vm, self.boot, self.wiring, self.host)
+
+    @property
+    def boot(self) -> Boot:
+        console = "ttyS0" if self.vm.machine.arch is Arch.X86_64 else "ttyAMA0"
+        return Boot(self.image / "vmlinux", self.image / "rootfs", f"quiet panic=-1 console={console}")
+
+    @property
+    def wiring(self) -> Wiring:
+        files, sockets = VmPaths(self.home), RuntimePaths(self.runtime)
+        return Wiring(
+            monitor=sockets.monitor,
+            status=sockets.status,
+            events=sockets.events,
+            agent=sockets.agent,
+            guest=sockets.guest,
+            console=sockets.console,
+            console_log=files.console_log,
+            identity=files.identity,
+            shares=tuple(sockets.share(slot) for slot in range(SHARE_SLOTS)),
+            disks=tuple(files.disks / disk.file for disk in self.vm.disks),
+        )
+
+
+def _vm(arch: Arch) -> Vm:
+    return Vm(
+        name="web",
+        uuid="5f0a1c52-93a1-4f58-8d5c-0d3b1c6f7a10",
+        created="2026-11-23T12:00:00Z",
+        template=TemplateRef("pico", "0123456789abcdef"),
+        machine=pinned_machine(arch),
+        cpus=1,
+        memory=256 * MIB,
+        machine_id="0123456789abcdef0123456789abcdef",
+        login="root",
+        ssh_port=20022,
+        nics=(Nic("52:54:00:12:34:56"),),
+    )
+
+
+def _host(system: System, arch: Arch, accelerator: Accelerator) -> Host:
+    directory = "/usr/bin" if system is System.LINUX else "/opt/homebrew/bin"
+    return Host(system, arch, Qemu(f"{directory}/qemu-system-{arch}", "7.2.22"), accelerator)
+
+
+def _on_linux(arch: Arch, accelerator: Accelerator) -> Machine:
+    return Machine(
+        vm=_vm(arch),
+        host=_host(System.LINUX, arch, accelerator),
+        home=Path("/home/ann/.local/share/appcat/vms/web"),
+        runtime=Path("/tmp/appcat-1000/0a1b2c3d/5f0a1c5293a1"),
+        image=Path("/home/ann/.cache/appcat/images/0123456789abcdef"),
+    )
+
+
+def _on_macos(arch: Arch) -> Machine:
+    return Machine(
+        vm=_vm(arch),
+        host=_host(System.MACOS, arch, Accelerator.HVF),
+        home=Path("/Users/ann/Library/Application Support/appcat/vms/web"),
+        runtime=Path("/tmp/appcat-501/0a1b2c3d/5f0a1c5293a1"),
+        image=Path("/Users/ann/Library/Caches/appcat/images/0123456789abcdef"),
+    )
+
+
+def _with_everything(plain: Machine) -> Machine:
+    """Disks, forwards of both protocols, several processors, and paths that QEMU's options must not trip over."""
+    forwards = ("8080:80", "0.0.0.0:8443:443/tcp", "127.0.0.2:5353:53/udp")
+    vm = dataclasses.replace(
+        plain.vm,
+        cpus=4,
+        memory=2 * GIB,
+        disks=(Disk("data", "data.qcow2", 2 * GIB), Disk("more", "more, and more.qcow2", GIB)),
+        ports=tuple(parse_forward(text) for text in forwards),
+    )
+    odd = Path("/srv/my vms, and=more/appcat")
+    return dataclasses.replace(plain, vm=vm, home=odd / "vms" / "web", image=odd / "cache" / "images" / "0123")
+
+
+MACHINES = {
+    "linux-x86_64-tcg-minimal": _on_linux(Arch.X86_64, Accelerator.TCG),
+    "linux-x86_64-kvm-everything": _with_everything(_on_linux(Arch.X86_64, Accelerator.KVM)),
+    "linux-aarch64-kvm": _on_linux(Arch.AARCH64, Accelerator.KVM),
+    "macos-aarch64-hvf": _on_macos(Arch.AARCH64),
+    "macos-x86_64-hvf": _on_macos(Arch.X86_64),
+}

@@ -1,0 +1,177 @@
+"""QEMU takes each golden command line that this computer can run, and builds just the machine it describes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appcat.model.host import Accelerator, Qemu, host_system
+from appcat.model.machine import HOTPLUG_PORTS
+from appcat.model.port import PortForward, Protocol
+from appcat.qemu import img
+from appcat.qemu.monitor import Monitor
+from tests.golden.kernel import pvh_kernel
+from tests.golden.machines import MACHINES, Machine
+from tests.unit.support.processes import PATIENCE
+from tests.unit.support.qemu import connect, spawned
+
+# Those of another operating system cannot start here; what they are is reviewed in ``test_argv``.
+HERE = {name: machine for name, machine in MACHINES.items() if machine.host.system is host_system(sys.platform)}
+
+
+@dataclass(frozen=True)
+class Started:
+    """A machine that waits before its first instruction, and a client of each of its monitors."""
+
+    machine: Machine
+    commands: Monitor
+    looks: Monitor
+    events: Monitor
+
+    def human(self, line: str) -> str:
+        return str(self.commands.execute("human-monitor-command", command_line=line))
+
+
+def free_port(forward: PortForward) -> PortForward:
+    kind = socket.SOCK_DGRAM if forward.protocol is Protocol.UDP else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((forward.address, 0))
+        return dataclasses.replace(forward, host=probe.getsockname()[1])
+
+
+def moved_here(machine: Machine, directory: Path) -> Machine:
+    """The machine with real files below ``directory``, free ports, and translation, which every computer can do."""
+    binary = shutil.which(f"qemu-system-{machine.vm.machine.arch}")
+    if binary is None or not shutil.which("qemu-img"):
+        pytest.skip(f"qemu-system-{machine.vm.machine.arch} or qemu-img is not installed")
+    ports = tuple(free_port(forward) for forward in machine.vm.ports)
+    vm = dataclasses.replace(machine.vm, ports=ports, ssh_port=free_port(machine.vm.ssh_forward).host)
+    host = dataclasses.replace(machine.host, accelerator=Accelerator.TCG, qemu=Qemu(binary, machine.host.qemu.version))
+    here = Machine(
+        vm=vm,
+        host=host,
+        home=directory / machine.home.relative_to("/"),
+        runtime=directory,
+        image=directory / machine.image.relative_to("/"),
+    )
+    make_files(here)
+    return here
+
+
+def make_files(machine: Machine) -> None:
+    wiring = machine.wiring
+    for directory in (machine.image, machine.home / "disks"):
+        directory.mkdir(parents=True)
+    machine.boot.kernel.write_bytes(pvh_kernel())
+    machine.boot.initramfs.write_bytes(b"initramfs")
+    wiring.identity.write_text("name web\n")
+    for disk, path in zip(machine.vm.disks, wiring.disks, strict=True):
+        img.create(path, disk.size)
+
+
+@pytest.fixture(scope="module", params=HERE.values(), ids=HERE)
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+    machine = moved_here(request.param, tmp_path_factory.mktemp("m"))
+    log = machine.home / "qemu.log"
+    with spawned([*machine.argv, "-S"], log) as qemu, ExitStack() as stack:
+        wiring = machine.wiring
+        try:
+            clients = [stack.enter_context(connect(path)) for path in (wiring.monitor, wiring.status, wiring.events)]
+        except AssertionError:
+            pytest.fail(f"QEMU did not start: {log.read_text()}")
+        yield Started(machine, *clients)
+        clients[0].execute("quit")
+        assert qemu.wait(PATIENCE) == 0
+    assert log.read_text() == "", "QEMU had something to say"
+
+
+def options(machine: Machine, name: str) -> list[dict[str, str]]:
+    """Every ``name`` option as its keys and values; the driver under ``driver``."""
+    values = [value for option, value in zip(machine.argv, machine.argv[1:], strict=False) if option == name]
+    return [
+        dict(part.partition("=")[::2] for part in f"driver={value}".replace(",,", "\0").split(",")) for value in values
+    ]
+
+
+def pci_devices(buses: list[dict[str, Any]]) -> set[tuple[int, int]]:
+    """Slot and function of everything on the root bus."""
+    return {(device["slot"], device["function"]) for device in buses[0]["devices"]}
+
+
+def test_all_three_monitors_answer_at_the_same_time(started: Started) -> None:
+    for monitor in (started.commands, started.looks, started.events):
+        assert monitor.execute("query-status")["status"] == "prelaunch"
+
+
+def test_machine_is_who_it_should_be(started: Started) -> None:
+    vm = started.machine.vm
+    assert started.commands.execute("query-uuid") == {"UUID": vm.uuid}
+    assert started.commands.execute("query-name") == {"name": vm.name}
+    assert len(started.commands.execute("query-cpus-fast")) == vm.cpus
+    assert started.commands.execute("query-memory-size-summary")["base-memory"] == vm.memory
+
+
+def test_every_device_is_plugged_in(started: Started) -> None:
+    devices = options(started.machine, "-device")
+    plugged = {child["name"] for child in started.commands.execute("qom-list", path="/machine/peripheral")}
+    assert {device["id"] for device in devices if "id" in device} <= plugged
+    nameless = started.commands.execute("qom-list", path="/machine/peripheral-anon")
+    kinds = sorted(child["type"] for child in nameless if child["name"] != "type")
+    assert kinds == sorted(f"child<{device['driver']}>" for device in devices if "id" not in device)
+
+
+def test_every_pci_device_sits_at_its_stated_address(started: Started) -> None:
+    addresses = [device["addr"].partition(".") for device in options(started.machine, "-device") if "addr" in device]
+    stated = {(int(slot, 16), int(function or "0")) for slot, _, function in addresses}
+    assert stated <= pci_devices(started.commands.execute("query-pci"))
+
+
+def test_spare_root_ports_are_empty(started: Started) -> None:
+    buses = started.commands.execute("query-pci")[0]["devices"]
+    ports = [device["pci_bridge"] for device in buses if device["qdev_id"].startswith("hot")]
+    assert len(ports) == HOTPLUG_PORTS
+    assert not any(port.get("devices") for port in ports)
+
+
+def test_every_line_to_the_host_is_there(started: Started) -> None:
+    labels = {chardev["label"] for chardev in started.commands.execute("query-chardev")}
+    assert {"monitor", "status", "events", "console", "agent", "guest"} <= labels
+    wiring = started.machine.wiring
+    assert all(path.is_socket() for path in (wiring.agent, wiring.guest, wiring.console))
+    assert wiring.console_log.is_file()
+
+
+def test_every_disk_has_its_file_and_size(started: Started) -> None:
+    nodes = {node["node-name"]: node for node in started.commands.execute("query-named-block-nodes", flat=True)}
+    vm = started.machine.vm
+    for number, (disk, path) in enumerate(zip(vm.disks, started.machine.wiring.disks, strict=True)):
+        image = nodes[f"disk{number}"]["image"]
+        assert (image["filename"], image["format"], image["virtual-size"]) == (str(path), "qcow2", disk.size)
+
+
+def test_every_forward_is_listened_on(started: Started) -> None:
+    lines = [line.split() for line in started.human("info usernet").splitlines()]
+    listening = {(line[0], line[2], line[3], line[5]) for line in lines if "HOST_FORWARD" in line[0]}
+    assert listening == {
+        (f"{forward.protocol.upper()}[HOST_FORWARD]", shown(forward.address), str(forward.host), str(forward.guest))
+        for forward in started.machine.vm.forwards
+    }
+
+
+def shown(address: str) -> str:
+    """An address as ``info usernet`` prints it."""
+    return "*" if address == "0.0.0.0" else address
+
+
+def test_memory_is_shared_with_whoever_is_given_it(started: Started) -> None:
+    (backend,) = started.commands.execute("query-memdev")
+    assert (backend["id"], backend["size"], backend["share"]) == ("mem", started.machine.vm.memory, True)
