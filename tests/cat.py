@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -55,8 +56,7 @@ class Cat:
         assert done.returncode != 0, f"appcat {' '.join(args)} should have failed\n{done.stdout}"
         assert "Traceback" not in done.stderr, done.stderr
         found = [line for line in done.stderr.splitlines() if line.startswith("{")]
-        if not found:
-            assert False, f"no JSON error in: {done.stderr}"  # noqa: B011
+        assert found, f"no JSON error in: {done.stderr}"
         error: dict[str, str] = json.loads(found[-1])
         assert error["code"] == code, error
         assert error["message"] and "\n" not in error["message"], error
@@ -133,6 +133,19 @@ def qemus_of(home: Path) -> list[int]:
         for pid, args in command_lines().items()
         if "qemu-system" in args[0] and any(needle in arg for arg in args[1:])
     ]
+
+
+def keepers_of(homes: Sequence[Path]) -> list[int]:
+    """Keepers of these homes: known by their environment."""
+    wanted = [f"APPCAT_HOME={home}\0".encode() for home in homes]
+    found = []
+    for pid, args in command_lines().items():
+        if "appcat.keeper" in args:
+            with contextlib.suppress(OSError):
+                environ = Path(f"/proc/{pid}/environ").read_bytes()
+                if any(text in environ for text in wanted):
+                    found.append(pid)
+    return found
 
 
 def wait_until(condition: Any, timeout: float = 30.0, what: str = "condition") -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cat import Cat, command_lines
+from tests.cat import Cat, keepers_of, qemus_of, wait_until
 
 
 def cache_directory() -> Path:
@@ -29,12 +29,16 @@ def cache() -> Path:
     return directory
 
 
+HOMES: list[Path] = []
+
+
 def new_home() -> Path:
     return Path(tempfile.mkdtemp(prefix="appcat-test-"))
 
 
 def cat_in(home: Path, cache: Path, request: pytest.FixtureRequest) -> Iterator[Cat]:
     cat = Cat(home, cache)
+    HOMES.append(home)
     try:
         yield cat
     finally:
@@ -74,9 +78,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_qemu_left() -> Iterator[None]:
-    """After everything, nothing that this run started is alive."""
-    before = {pid for pid, args in command_lines().items() if "qemu-system" in args[0]}
+    """After everything, nothing that this run started is alive: no QEMU and, their homes being gone, no keeper."""
     yield
-    after = {pid: args for pid, args in command_lines().items() if "qemu-system" in args[0]}
-    ours = {pid: args for pid, args in after.items() if pid not in before and any("appcat-test-" in a for a in args)}
-    assert not ours, f"QEMU left behind: {ours}"
+    left = {str(home): qemus_of(home) for home in HOMES if qemus_of(home)}
+    assert not left, f"QEMU left behind: {left}"
+    wait_until(lambda: not keepers_of(HOMES), what="the end of the keepers")

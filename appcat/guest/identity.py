@@ -1,7 +1,8 @@
 """What makes a guest itself, and the document that tells it so.
 
 The document's language is that of ``templates/guest/appcat-guest.c``: one statement a line, checked as a whole before
-the first is applied. Which file a key goes to and in which format is decided here, so that the guest program need not know.
+the first is applied. Which file a key goes to and in which format is decided here, so that the guest program need not
+know.
 """
 
 from __future__ import annotations

@@ -103,9 +103,7 @@ def connect(target: Target, key: Path, known_hosts: Path, timeout: float) -> Ite
         transport.close()
 
 
-def _open(
-    target: Target, expected: paramiko.PKey, private: paramiko.PKey, deadline: float
-) -> paramiko.Transport:
+def _open(target: Target, expected: paramiko.PKey, private: paramiko.PKey, deadline: float) -> paramiko.Transport:
     import paramiko
 
     connection = socket.create_connection(

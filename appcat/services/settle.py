@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 
-from appcat.errors import AppcatError
+from appcat.errors import AppcatError, InsufficientSpace
 from appcat.model.run import Exit, Run
 from appcat.qemu import process
 from appcat.services.context import Context
@@ -24,7 +24,11 @@ def settle(ctx: Context, name: str, how: Exit | None = None) -> None:
         return
     run = ctx.store.load_run(name)
     if run is not None:
-        ctx.store.record_exit(name, how or explain_end(ctx, name, run))
+        try:
+            ctx.store.record_exit(name, how or explain_end(ctx, name, run))
+        except InsufficientSpace as error:
+            log.warning("why %s ended cannot be noted: %s", name, error)
+            ctx.store.forget_run(name)
         remove_tree(ctx.layout.runtime(run.uuid).root)
 
 

@@ -8,7 +8,7 @@ import time
 
 from appcat.errors import AppcatError, Busy, DeadlineExceeded, QemuError
 from appcat.model.run import Exit, ExitCause
-from appcat.model.vm import Vm
+from appcat.model.vm import RestartPolicy, Vm
 from appcat.qemu import process
 from appcat.qemu.agent import Agent
 from appcat.qemu.monitor import Monitor, MonitorError
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 STOP_DEADLINE = 60.0
 AGENT_PATIENCE = 3.0
+ASK_AGAIN = 5.0
 KILL_DEADLINE = 10.0
 POLL = 0.02
 
@@ -36,17 +37,27 @@ def stop(ctx: Context, name: str, *, timeout: float = STOP_DEADLINE) -> bool:
         vm = ctx.store.load(name)
         if adopt(ctx, name) is None:
             settle(ctx, name)
+            _call_off_restart(ctx, vm)
             return False
         ctx.progress(f"stopping {name}", 0, 0)
         deadline = time.monotonic() + timeout
-        _ask_guest(ctx, vm, deadline)
-        if not _ended_by(ctx, name, deadline):
+        _ask_until_ended(ctx, vm, deadline)
+        if is_alive(ctx, name):
             raise DeadlineExceeded(
                 f"the guest of {name} did not power off within {timeout:g} s",
                 hint=f"give it more time with --timeout, or end it: appcat vm kill {name}",
             )
         settle(ctx, name, Exit(ExitCause.REQUESTED, "stopped by its owner", now()))
         return True
+
+
+def _call_off_restart(ctx: Context, vm: Vm) -> None:
+    """A vm that ended by itself may be waiting for its restart by policy; its owner does not want it."""
+    last = ctx.store.load_exit(vm.name)
+    if vm.restart is not RestartPolicy.NO and last and last.cause is not ExitCause.REQUESTED:
+        ctx.store.record_exit(
+            vm.name, Exit(ExitCause.REQUESTED, f"stopped by its owner; before that: {last.reason}", now())
+        )
 
 
 def kill(ctx: Context, name: str) -> bool:
@@ -87,6 +98,14 @@ def _end_process(ctx: Context, name: str) -> bool:
         if not _ended_by(ctx, name, time.monotonic() + 1.0) and time.monotonic() > deadline:
             raise QemuError(f"the QEMU of {name} does not end", hint=f"see who has it open: fuser {lock}")
     return True
+
+
+def _ask_until_ended(ctx: Context, vm: Vm, deadline: float) -> None:
+    """Ask again and again: a guest that is still booting misses both the agent's request and the button."""
+    while time.monotonic() < deadline:
+        _ask_guest(ctx, vm, deadline)
+        if _ended_by(ctx, vm.name, min(deadline, time.monotonic() + ASK_AGAIN)):
+            return
 
 
 def _ask_guest(ctx: Context, vm: Vm, deadline: float) -> None:

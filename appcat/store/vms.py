@@ -116,6 +116,10 @@ class VmStore:
         write_atomic(paths.exit, codec.dumps(how, EXIT))
         unlink(paths.run)
 
+    def forget_run(self, name: str) -> None:
+        """Drop ``run.json`` without a reason: all that can be done on a full disk."""
+        unlink(self.layout.vm(name).run)
+
     @contextlib.contextmanager
     def _staging(self) -> Iterator[VmPaths]:
         make_private_directory(self.layout.vms)

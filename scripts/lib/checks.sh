@@ -27,7 +27,7 @@ run_checks() { # in the checkout
     part "ruff check" "$bin/ruff" check .
     part "ruff format" "$bin/ruff" format --check .
     part "mypy" "$bin/mypy" --strict
-    part "layers" "$bin/lint-imports" --cache-dir "$venv/cache/layers"
+    part "layers" "$bin/lint-imports" --no-logo --cache-dir "$venv/cache/layers"
     if has shellcheck; then
         part "shellcheck" shellcheck --external-sources --check-sourced "${shell_scripts[@]}"
     else

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cat import Cat, command_lines, parallel, wait_until
+from tests.cat import Cat, keepers_of, parallel, wait_until
 from tests.conftest import cat_in
 
 pytestmark = pytest.mark.vm
@@ -24,6 +24,7 @@ ROUNDS = int(os.environ.get("APPCAT_ROUNDS", "20"))
 SEED = int(os.environ.get("APPCAT_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 
 
+@pytest.mark.soak
 def test_kill_the_command_at_random_moments(cat: Cat) -> None:
     """kill -9 during create, start, stop, delete: afterwards all is told truthfully and usable, nothing is orphaned."""
     print(f"seed {SEED}")
@@ -120,7 +121,7 @@ def test_qemu_terminated_says_by_whom(cat: Cat) -> None:
 
 def test_killed_keeper_loses_nothing(cat: Cat) -> None:
     cat("vm", "run", "web", "--restart", "on-failure")
-    (keeper,) = keepers(cat)
+    (keeper,) = keepers_of([cat.home])
     os.kill(keeper, signal.SIGKILL)
     assert cat("vm", "exec", "web", "hostname") == "web\n"
     os.kill(cat.qemus()[0], signal.SIGKILL)
@@ -338,19 +339,8 @@ def test_bad_options(cat: Cat, code: str, options: list[str]) -> None:
     assert not (cat.home / "vms").exists() or not list((cat.home / "vms").iterdir())
 
 
-def keepers(cat: Cat) -> list[int]:
-    """Keepers of this home: found by their environment."""
-    found = []
-    for pid, args in command_lines().items():
-        if "appcat.keeper" in args:
-            environ = Path(f"/proc/{pid}/environ").read_bytes()
-            if f"APPCAT_HOME={cat.home}\0".encode() in environ:
-                found.append(pid)
-    return found
-
-
 def kill_keepers(cat: Cat) -> None:
-    wait_until(lambda: keepers(cat), what="a keeper")
-    for pid in keepers(cat):
+    wait_until(lambda: keepers_of([cat.home]), what="a keeper")
+    for pid in keepers_of([cat.home]):
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not keepers(cat), what="the keeper's end")
+    wait_until(lambda: not keepers_of([cat.home]), what="the keeper's end")
