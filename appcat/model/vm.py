@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from appcat.errors import InvalidInput
-from appcat.model.port import PortForward
+from appcat.errors import Broken, InvalidInput
+from appcat.model.port import LARGEST_PORT, PortForward
+from appcat.model.size import MIB
 
 SCHEMA = 1
 LOCAL_NODE = "local"
 LARGEST_CPUS = 64
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_MACHINE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
 class Arch(StrEnum):
@@ -108,3 +115,24 @@ def check_cpus(count: int, host_cpus: int) -> int:
         hint=f"give between 1 and {most}; this host has {host_cpus}",
         code="invalid-cpus",
     )
+
+
+def check_sense(vm: Vm) -> Vm:
+    """Return a vm that was read from a file when its values can be true; raises Broken, naming what cannot.
+
+    Some of them become paths and command lines, and a file may have been edited by hand.
+    """
+    ports = [port for forward in vm.forwards for port in (forward.host, forward.guest)]
+    checks = {
+        "uuid": bool(_UUID.fullmatch(vm.uuid)),
+        "machine_id": bool(_MACHINE_ID.fullmatch(vm.machine_id)),
+        "cpus": 1 <= vm.cpus <= LARGEST_CPUS,
+        "memory": vm.memory > 0 and vm.memory % MIB == 0,
+        "nics": bool(vm.nics) and all(_MAC.fullmatch(nic.mac) for nic in vm.nics),
+        "disks": all(_FILE.fullmatch(disk.file) for disk in vm.disks),
+        "ports": all(1 <= port <= LARGEST_PORT for port in ports),
+    }
+    wrong = [key for key, holds in checks.items() if not holds]
+    if wrong:
+        raise Broken(f"vm.json: {wrong[0]} has a value that cannot be")
+    return vm

@@ -52,7 +52,7 @@ class VmStore:
     def load(self, name: str) -> vm.Vm:
         """The vm called ``name``; raises NotFound, or Broken when its file cannot be read."""
         paths = self.find(name)
-        loaded = codec.loads(vm.Vm, _read(paths.spec), VM)
+        loaded = vm.check_sense(codec.loads(vm.Vm, _read(paths.spec), VM))
         if loaded.name != name:
             raise Broken(f"vm.json is of {shorten(loaded.name)}, not of {name}")
         return loaded

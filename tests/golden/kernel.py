@@ -1,8 +1,10 @@
-"""The smallest kernel that QEMU loads on x86: an ELF file with a PVH entry note, whose code halts."""
+"""The smallest kernels that QEMU loads. None is ever run: the machines wait before their first instruction."""
 
 from __future__ import annotations
 
 import struct
+
+from appcat.model.vm import Arch
 
 LOAD_ADDRESS = 0x100000
 CODE_OFFSET = 0x1000
@@ -13,8 +15,15 @@ EM_X86_64, ET_EXEC = 62, 2
 XEN_ELFNOTE_PHYS32_ENTRY = 18
 
 
+def smallest_kernel(arch: Arch) -> bytes:
+    """A file that QEMU takes for a kernel of ``arch``; on arm64 whatever is not an ELF file is a raw image."""
+    return pvh_kernel() if arch is Arch.X86_64 else bytes(4096)
+
+
 def pvh_kernel() -> bytes:
-    """Sources: System V ABI (ELF-64), Xen's ``elfnote.h``; QEMU's ``load_elfboot`` wants exactly this."""
+    """An x86 ELF file with a PVH entry note, whose code halts.
+
+    Sources: System V ABI (ELF-64), Xen's ``elfnote.h``; QEMU's ``load_elfboot`` wants exactly this."""
     note = struct.pack("<III4sQ", 4, 8, XEN_ELFNOTE_PHYS32_ENTRY, b"Xen\0", LOAD_ADDRESS)
     note_offset = ELF_HEADER + 2 * PROGRAM_HEADER
     headers = _program_header(PT_LOAD, CODE_OFFSET, LOAD_ADDRESS, len(HALT_FOR_EVER), align=0x1000)

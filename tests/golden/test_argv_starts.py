@@ -19,7 +19,7 @@ from appcat.model.machine import HOTPLUG_PORTS
 from appcat.model.port import PortForward, Protocol
 from appcat.qemu import img
 from appcat.qemu.monitor import Monitor
-from tests.golden.kernel import pvh_kernel
+from tests.golden.kernel import smallest_kernel
 from tests.golden.machines import MACHINES, Machine
 from tests.unit.support.processes import PATIENCE
 from tests.unit.support.qemu import connect, spawned
@@ -71,7 +71,7 @@ def make_files(machine: Machine) -> None:
     wiring = machine.wiring
     for directory in (machine.image, machine.home / "disks"):
         directory.mkdir(parents=True)
-    machine.boot.kernel.write_bytes(pvh_kernel())
+    machine.boot.kernel.write_bytes(smallest_kernel(machine.vm.machine.arch))
     machine.boot.initramfs.write_bytes(b"initramfs")
     wiring.identity.write_text("name web\n")
     for disk, path in zip(machine.vm.disks, wiring.disks, strict=True):
