@@ -69,6 +69,7 @@ def check_truth(cat: Cat) -> None:
     assert len(qemus) == (1 if vm["status"] == "running" else 0), (vm, qemus)
 
 
+@pytest.mark.smoke
 def test_start_after_a_killed_start_works(cat: Cat) -> None:
     cat.create("web")
     for delay in (0.15, 0.25, 0.35, 0.45):
@@ -103,6 +104,7 @@ def test_twenty_creates_give_one_vm(cat: Cat) -> None:
     assert [path.name for path in (cat.home / "vms").iterdir()] == ["web"]
 
 
+@pytest.mark.smoke
 def test_qemu_killed_is_stopped_with_the_reason(cat: Cat) -> None:
     cat("vm", "run", "web")
     os.kill(cat.qemus()[0], signal.SIGKILL)

@@ -43,6 +43,7 @@ def test_create_start_stop_start_delete(cat: Cat) -> None:
     assert list((cat.home / "vms").iterdir()) == []
 
 
+@pytest.mark.smoke
 def test_start_is_idempotent_and_stop_too(cat: Cat) -> None:
     cat.create("web")
     assert "stopped already" in cat("vm", "stop", "web")
@@ -54,6 +55,7 @@ def test_start_is_idempotent_and_stop_too(cat: Cat) -> None:
     assert "stopped already" in cat("vm", "kill", "web")
 
 
+@pytest.mark.smoke
 def test_guest_identity(shared: Cat) -> None:
     vm = shared.show("web")
     inside = shared("vm", "exec", "web", "--", "sh", "-c", "hostname; cat /etc/machine-id /sys/class/net/eth0/address")
@@ -82,6 +84,7 @@ def test_host_is_reachable_by_name(shared: Cat) -> None:
         client.communicate(timeout=60)
 
 
+@pytest.mark.smoke
 def test_exec_passes_streams_arguments_and_status(shared: Cat) -> None:
     assert shared("vm", "exec", "web", "--", "cat", stdin="through\n") == "through\n"
     awkward = ["a b", "$HOME", "it's", '"', "*", "\\", ""]
@@ -126,6 +129,7 @@ def test_several_names_and_partial_failure(cat: Cat) -> None:
     assert cat.list() == {}
 
 
+@pytest.mark.smoke
 def test_ports_reach_the_guest(cat: Cat) -> None:
     tcp, udp = free_port(), free_port()
     cat("vm", "run", "web", "-p", f"{tcp}:80", "-p", f"127.0.0.1:{udp}:53/udp")
