@@ -106,7 +106,7 @@ def probe_argv(binary: str, arch: Arch, accelerator: Accelerator, payload: Path)
         debug_exit = "isa-debug-exit,iobase=0xf4,iosize=1"
         return [*common, "-machine", MACHINE_TYPES[arch], "-bios", str(payload), "-device", debug_exit]
     cpu = "max" if accelerator is Accelerator.TCG else "host"
-    loader = f"loader,file={payload},addr=0x40000000,cpu-num=0,force-raw=on"
+    loader = f"loader,file={payload},addr=0x40200000,cpu-num=0,force-raw=on"  # above the device tree
     return [*common, "-machine", MACHINE_TYPES[arch], "-cpu", cpu, "-device", loader]
 
 
