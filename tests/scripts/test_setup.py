@@ -15,6 +15,8 @@ import pytest
 from tests.cat import Cat
 from tests.conftest import cat_in, new_home
 
+pytestmark = pytest.mark.xdist_group("set-up")
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 QEMU = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}[os.uname().machine]

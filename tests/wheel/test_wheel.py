@@ -15,6 +15,8 @@ import pytest
 from tests.cat import Cat
 from tests.conftest import cat_in, new_home
 
+pytestmark = pytest.mark.xdist_group("wheel")
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
