@@ -98,6 +98,7 @@ class Keeper:
         names = self.ctx.store.names()
         for name in set(self.watches) - set(names):
             self.watches.pop(name).close()
+        self.backoffs = {name: backoff for name, backoff in self.backoffs.items() if name in names}
         for name in names:
             try:
                 self._keep(name)

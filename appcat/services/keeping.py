@@ -48,6 +48,7 @@ def _spawn(ctx: Context) -> None:
             stderr=output,
             start_new_session=True,
             cwd="/",
+            env={**os.environ, "APPCAT_HOME": str(ctx.settings.home), "APPCAT_CACHE": str(ctx.settings.cache)},
         )
 
 
@@ -91,7 +92,7 @@ def uninstall(ctx: Context) -> bool:
 def systemd_unit(environment: dict[str, str]) -> str:
     """The systemd user unit. ``KillMode=process``: stopping the keeper must not end the vms it has started."""
     settings = "".join(f"Environment={_systemd_quote(f'{key}={value}')}\n" for key, value in environment.items())
-    exec_start = " ".join(_systemd_quote(word) for word in keeper_command("--service"))
+    exec_start = " ".join(_systemd_quote(word).replace("$", "$$") for word in keeper_command("--service"))
     return (
         "[Unit]\nDescription=appcat keeper\n\n"
         f"[Service]\nExecStart={exec_start}\n{settings}KillMode=process\nRestart=always\nRestartSec=5\n\n"
@@ -115,14 +116,14 @@ def launchd_agent(environment: dict[str, str]) -> str:
 
 
 def _systemd_quote(word: str) -> str:
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$") + '"'
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
 def _environment(ctx: Context) -> dict[str, str]:
     """What makes the service's keeper look after this home; PATH, since that is where QEMU is found."""
     kept = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
     return (
-        {"PATH": os.environ.get("PATH", os.defpath), "APPCAT_HOME": str(ctx.layout.home), **kept}
+        {"PATH": os.environ.get("PATH", os.defpath), **kept, "APPCAT_HOME": str(ctx.layout.home)}
         if kept
         else {"PATH": os.environ.get("PATH", os.defpath)}
     )
