@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from appcat.model.port import parse_forward
+from appcat.model.run import ExitCause
+from appcat.model.status import Observation, Status
+from appcat.model.vm import Disk
+from appcat.services.context import Context
+from appcat.services.describe import describe, describe_fully
+from tests.unit.support.samples import sample_exit, sample_run, sample_vm
+
+VM = sample_vm(disks=(Disk("data", "data.qcow2", 1 << 30),), ports=(parse_forward("53:53/udp"),), labels={"a": "b"})
+
+
+def test_broken_vm_has_name_status_and_reason(ctx: Context) -> None:
+    seen = Observation("web", Status.BROKEN, "vm.json is missing")
+    assert describe(seen) == {"name": "web", "status": "broken", "detail": "vm.json is missing"}
+    assert json.loads(json.dumps(describe_fully(ctx, seen)))["run"] is None
+
+
+def test_everything_a_program_may_want_to_know_is_plain_json() -> None:
+    described = describe(Observation("web", Status.RUNNING, vm=VM, run=sample_run()))
+    assert json.loads(json.dumps(described)) == described
+    assert described["status"] == "running"
+    assert described["ssh"] == {"address": "127.0.0.1", "port": 20022, "user": "root"}
+    assert described["ports"] == [{"host": 53, "guest": 53, "address": "127.0.0.1", "protocol": "udp"}]
+    assert described["disks"] == [{"name": "data", "file": "data.qcow2", "size": 1 << 30}]
+    assert described["labels"] == {"a": "b"}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_process_is_shown_only_while_there_is_one(ctx: Context, status: Status) -> None:
+    seen = Observation("web", status, vm=VM, run=sample_run(pid=7), last_exit=sample_exit(ExitCause.GUEST))
+    full = describe_fully(ctx, seen)
+    assert (full["run"] is not None) is (status not in (Status.STOPPED, Status.BROKEN))
+    assert full["last_exit"]["cause"] == "guest"
+    assert full["directory"] == str(ctx.layout.vm("web").root)
