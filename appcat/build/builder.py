@@ -7,12 +7,11 @@ one recipe from the same packages give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import lzma
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import zstandard
 
 from appcat import command
 from appcat.build import compiler
@@ -30,18 +29,19 @@ from appcat.model.image import Image
 from appcat.model.size import format_size
 from appcat.model.template import Recipe
 from appcat.store.files import make_private_directory
-from appcat.store.images import INITRAMFS, KERNEL, VMLINUX, ImageStore, StoredImage, describe_file
+from appcat.store.images import INITRAMFS, KERNEL, ROOTFS, VMLINUX, ImageStore, StoredImage, describe_file
 from appcat.store.locks import hold
 
 # Step, how much of it is done, of how much.
 Progress = Callable[[str, int, int], None]
 
 PACKAGES_WAIT = 1800.0
-_ZSTD_LEVEL = int(__import__("os").environ.get("ZL","22"))
 _MODULES_TO_LOAD = "etc/modules"
 
 
-def ensure_image(directory: Path, templates: Path, cache: Path, progress: Progress, *, rebuild: bool = False) -> StoredImage:
+def ensure_image(
+    directory: Path, templates: Path, cache: Path, progress: Progress, *, rebuild: bool = False
+) -> StoredImage:
     """The image of the recipe in ``directory``: from the cache, or built now.
 
     ``rebuild`` fetches fresh package lists and builds even when there is one; the image stays the same unless packages
@@ -84,9 +84,11 @@ def _build(source: Source, staging: Path, cache: Path, progress: Progress, fresh
     output = staging / _OUTPUT
     output.mkdir()
     kernel = _kernel_file(parts.root).read_bytes()
+    rootfs = archive(tree.nodes)
     (output / KERNEL).write_bytes(kernel)
     (output / VMLINUX).write_bytes(decompress_kernel(kernel))
-    (output / INITRAMFS).write_bytes(compress(archive(tree.nodes)))
+    (output / ROOTFS).write_bytes(rootfs)
+    (output / INITRAMFS).write_bytes(compress(rootfs))
     image = _describe(source, output, parts.packages)
     _check_limit(source.recipe, image)
     progress("done", 1, 1)
@@ -141,7 +143,7 @@ def _take(tree: Tree, root: Path, path: str) -> None:
 def _add_applets(tree: Tree, root: Path, program: str) -> None:
     """A link for each name that busybox answers to, unless a package has brought the real program."""
     for applet in command.run([root / merged(program), "--list-full"]).split():
-        if applet not in tree :
+        if applet not in tree:
             tree.link(applet, program)
 
 
@@ -172,16 +174,19 @@ def _kernel_file(root: Path) -> Path:
 
 
 def compress(data: bytes) -> bytes:
-    """As small as zstd gets it, the same on every machine: one thread."""
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, threads=0).compress(data)
+    """As small as a kernel can still read: its xz knows this filter for program code and only this kind of checksum."""
+    code = {"id": lzma.FILTER_X86}
+    dictionary = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}
+    return lzma.compress(data, check=lzma.CHECK_CRC32, filters=[code, dictionary])
 
 
 def _describe(source: Source, output: Path, packages: Iterable[Candidate]) -> Image:
     recipe = source.recipe
-    kernel, initramfs, vmlinux = (describe_file(output / name) for name in (KERNEL, INITRAMFS, VMLINUX))
+    names = (KERNEL, INITRAMFS, VMLINUX, ROOTFS)
+    kernel, initramfs, vmlinux, rootfs = (describe_file(output / name) for name in names)
     arguments = " ".join(source.kernel.arguments)
     versions = tuple(sorted((item.package for item in packages), key=lambda package: package.name))
-    essentials = (recipe.name, source.arch, kernel.sha256, initramfs.sha256, vmlinux.sha256, arguments, recipe.login,
+    essentials = (recipe.name, source.arch, kernel.sha256, initramfs.sha256, arguments, recipe.login,
                   recipe.ssh, str(recipe.cpus), str(recipe.memory), str(versions))  # fmt: skip
     return Image(
         template=recipe.name,
@@ -190,6 +195,7 @@ def _describe(source: Source, output: Path, packages: Iterable[Candidate]) -> Im
         kernel=kernel,
         initramfs=initramfs,
         vmlinux=vmlinux,
+        rootfs=rootfs,
         arguments=arguments,
         login=recipe.login,
         ssh=recipe.ssh,

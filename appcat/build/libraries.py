@@ -42,7 +42,9 @@ def _needed(root: Path, program: str, arch: Arch) -> list[str]:
 
 def _dynamic(path: Path) -> tuple[str, list[str]]:
     """The program interpreter and the NEEDED entries of an ELF file; nothing of any other file."""
+    from elftools.elf.dynamic import DynamicSegment
     from elftools.elf.elffile import ELFFile
+    from elftools.elf.segments import InterpSegment
 
     with path.open("rb") as file:
         if file.read(len(_ELF)) != _ELF:
@@ -50,10 +52,10 @@ def _dynamic(path: Path) -> tuple[str, list[str]]:
         elf = ELFFile(file)
         loader, names = "", []
         for segment in elf.iter_segments():
-            if segment["p_type"] == "PT_INTERP":
+            if isinstance(segment, InterpSegment):
                 loader = segment.get_interp_name()
-            if segment["p_type"] == "PT_DYNAMIC":
-                names = [tag.needed for tag in segment.iter_tags("DT_NEEDED")]
+            if isinstance(segment, DynamicSegment):
+                names = [tag.needed for tag in segment.iter_tags("DT_NEEDED")]  # type: ignore[attr-defined]
         return loader, names
 
 

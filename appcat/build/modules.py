@@ -58,12 +58,16 @@ class Modules:
 
     def _load(self, name: str) -> Module:
         if name not in self._files:
-            raise BuildError(f"kernel {self.version} has no module {name}", hint="correct the template's kernel section")
+            raise BuildError(
+                f"kernel {self.version} has no module {name}", hint="correct the template's kernel section"
+            )
         path = self._files[name]
         data = _uncompressed(path.read_bytes())
         info = modinfo(data)
         relative = str(path.relative_to(self._directory).with_name(path.name.partition(".ko")[0] + ".ko"))
-        depends = tuple(item.replace("-", "_") for entry in info.get("depends", ()) for item in entry.split(",") if item)
+        depends = tuple(
+            item.replace("-", "_") for entry in info.get("depends", ()) for item in entry.split(",") if item
+        )
         return Module(relative, data, depends, tuple(info.get("alias", ())))
 
 
@@ -82,7 +86,9 @@ def modinfo(data: bytes) -> dict[str, list[str]]:
 
 def modules_dep(modules: Mapping[str, Module]) -> str:
     """``modules.dep`` for a closure: each module's path and those it needs, the last to be loaded first."""
-    return "".join(f"{module.path}: {' '.join(_needed(module, modules))}".rstrip() + "\n" for module in modules.values())
+    return "".join(
+        f"{module.path}: {' '.join(_needed(module, modules))}".rstrip() + "\n" for module in modules.values()
+    )
 
 
 def _needed(module: Module, modules: Mapping[str, Module]) -> list[str]:

@@ -143,7 +143,9 @@ class Apt:
             ) from error
         (archive,) = incoming.iterdir()
         if _sha256(archive) != candidate.sha256:
-            raise BuildError(f"package {candidate.name} is not what the lists promise", hint="build again with --refresh")
+            raise BuildError(
+                f"package {candidate.name} is not what the lists promise", hint="build again with --refresh"
+            )
         return archive
 
     def _prepare(self) -> None:
@@ -174,7 +176,7 @@ class Apt:
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
         }
         flags = [flag for key, value in options.items() for flag in ("-o", f"{key}={value}")]
-        argv = [command.find(program), "-q", "-c", str(self._config), *flags, *arguments]
+        argv: list[str | Path] = [command.find(program), "-q", "-c", str(self._config), *flags, *arguments]
         return command.run(argv, timeout=timeout, cwd=cwd)
 
     def _no_package(self, name: str, error: CommandError | None = None) -> BuildError | Unavailable:

@@ -15,7 +15,7 @@ MERGED = ("bin", "sbin", "lib", "lib64")
 
 @dataclass(frozen=True)
 class Node:
-    """A file, link, directory or device; ``mode`` has the type bits, ``data`` is a file's content or a link's target."""
+    """A file, link, directory or device; ``mode`` has the type bits, ``data`` is the content or a link's target."""
 
     mode: int
     data: bytes = b""

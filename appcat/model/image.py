@@ -33,8 +33,9 @@ class ImageFile:
 class Image:
     """The manifest of one image.
 
-    ``digest`` names it: the same content, the same digest. ``vmlinux`` is the kernel decompressed, which boots twice
-    as fast; it can be made again from ``kernel`` and so counts as cache. ``memory`` is in bytes.
+    ``digest`` names it: the same content, the same digest. ``vmlinux`` and ``rootfs`` are ``kernel`` and ``initramfs``
+    decompressed: guests start from them, since decompressing under software emulation takes longer than all the rest
+    of the boot. They can be made again from the compressed pair, and so count as cache. ``memory`` is in bytes.
     """
 
     template: str
@@ -43,6 +44,7 @@ class Image:
     kernel: ImageFile
     initramfs: ImageFile
     vmlinux: ImageFile
+    rootfs: ImageFile
     arguments: str
     login: str
     ssh: SshServer
@@ -58,7 +60,7 @@ class Image:
     @property
     def files(self) -> tuple[ImageFile, ...]:
         """All files beside the manifest."""
-        return (self.kernel, self.initramfs, self.vmlinux)
+        return (self.kernel, self.initramfs, self.vmlinux, self.rootfs)
 
 
 def image_to_json(image: Image) -> str:

@@ -1,7 +1,7 @@
 """A template's recipe: what ``template.toml`` says, checked.
 
 Paths inside the guest are absolute (``/usr/bin/busybox``), paths beside ``template.toml`` relative, and neither may
-climb with ``..``. Guests have merged /usr: ``/bin``, ``/sbin`` and ``/lib`` are links, so a recipe names the real place.
+climb with ``..``. Guests have merged /usr: ``/bin``, ``/sbin`` and ``/lib`` are links; a recipe names the real place.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from appcat.model.size import parse_memory, parse_size
 from appcat.model.vm import LARGEST_CPUS, Arch
 
 T = TypeVar("T")
+D = TypeVar("D")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*", re.ASCII)
 _WORD = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _MODE = re.compile(r"0[0-7]{3}", re.ASCII)
@@ -96,11 +97,11 @@ def parse_recipe(text: str, source: str) -> Recipe:
         memory=defaults.get("memory", lambda value: parse_memory(_text(value))),
         kernels=_kernels(table.table("kernel")),
         packages=table.get("packages", _mapping(_package, _tuple(_guest_path))),
-        limit=table.get("limit", lambda value: parse_size(_text(value)), None),
-        applets=table.get("applets", _guest_path, None),
-        files=table.get("files", _mapping(_guest_path, _local_file), {}),
-        links=table.get("links", _mapping(_guest_path, _text), {}),
-        directories=table.get("directories", _tuple(_guest_path), ()),
+        limit=table.optional("limit", lambda value: parse_size(_text(value)), None),
+        applets=table.optional("applets", _guest_path, None),
+        files=table.optional("files", _mapping(_guest_path, _local_file), {}),
+        links=table.optional("links", _mapping(_guest_path, _text), {}),
+        directories=table.optional("directories", _tuple(_guest_path), ()),
     )
     defaults.finish()
     table.finish()
@@ -108,22 +109,19 @@ def parse_recipe(text: str, source: str) -> Recipe:
 
 
 def _kernels(table: _Table) -> Mapping[Arch, Kernel]:
-    arguments = table.get("arguments", _tuple(_word), ())
-    boot = table.get("boot", _tuple(_word), ())
-    modules = table.get("modules", _tuple(_word), ())
+    arguments = table.optional("arguments", _tuple(_word), ())
+    boot = table.optional("boot", _tuple(_word), ())
+    modules = table.optional("modules", _tuple(_word), ())
     kernels = {}
     for arch in Arch:
         if arch not in table.data:
             continue
         own = table.table(arch)
-        more = own.get("arguments", _tuple(_word), ())
+        more = own.optional("arguments", _tuple(_word), ())
         kernels[arch] = Kernel(own.get("package", _package), arguments + more, boot, modules)
         own.finish()
     table.finish()
     return kernels
-
-
-_REQUIRED: Any = object()
 
 
 class _Table:
@@ -133,18 +131,20 @@ class _Table:
         self.data = dict(data)
         self._where = where
 
-    def get(self, key: str, convert: Callable[[Any], T], default: T = _REQUIRED) -> T:
+    def get(self, key: str, convert: Callable[[Any], T]) -> T:
         """The value of ``key`` as ``convert`` makes it; raises InvalidInput naming the key."""
         if key not in self.data:
-            if default is _REQUIRED:
-                raise self._refusal(key, "is missing")
-            return default
+            raise self._refusal(key, "is missing")
         try:
             return convert(self.data.pop(key))
         except InvalidInput as error:
             raise self._refusal(key, error.message, error.hint) from error
         except ValueError as error:
             raise self._refusal(key, str(error)) from error
+
+    def optional(self, key: str, convert: Callable[[Any], T], default: D) -> T | D:
+        """Like ``get``, and ``default`` when the key is not there."""
+        return self.get(key, convert) if key in self.data else default
 
     def table(self, key: str) -> _Table:
         """The table below ``key``; a missing one is empty."""

@@ -5,8 +5,8 @@
     CACHE/images/
       DIGEST/                   an image, named by its content; complete or absent, since it appears by one rename
         image.json              the manifest (``model.image.Image``)
-        kernel initramfs        what a machine needs
-        vmlinux                 the same kernel decompressed, for faster boots
+        kernel initramfs        what makes it up, compressed
+        vmlinux rootfs          the same decompressed: what machines start from
       recipes/FINGERPRINT       text: the digest of the image that was built from this recipe
       recipes/FINGERPRINT.lock  held by the one process that builds it
       staging/FINGERPRINT/      an image being built; left over when its builder died, swept by the next one
@@ -30,6 +30,7 @@ MANIFEST = "image.json"
 KERNEL = "kernel"
 INITRAMFS = "initramfs"
 VMLINUX = "vmlinux"
+ROOTFS = "rootfs"
 _RECIPES = "recipes"
 _STAGING = "staging"
 _LOCK_SUFFIX = ".lock"
@@ -51,13 +52,18 @@ class StoredImage:
 
     @property
     def initramfs(self) -> Path:
-        """The compressed initial file system."""
+        """The initial file system, compressed."""
         return self.directory / self.image.initramfs.name
 
     @property
     def vmlinux(self) -> Path:
-        """The kernel to start: decompressed."""
+        """The kernel to start a machine with: decompressed."""
         return self.directory / self.image.vmlinux.name
+
+    @property
+    def rootfs(self) -> Path:
+        """The initial file system to start a machine with: decompressed."""
+        return self.directory / self.image.rootfs.name
 
 
 class ImageStore:
