@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from appcat.cli.request import create_request
+from appcat.errors import InvalidInput
+from appcat.model.port import parse_forward
+from appcat.model.size import GIB, MIB
+from appcat.model.vm import RestartPolicy
+from appcat.services.create import CreateRequest
+
+
+def request(**given: Any) -> CreateRequest:
+    nothing = dict.fromkeys(("cpus", "memory", "disk", "publish", "label"))
+    fixed = {"name": "web", "template": "pico", "restart": RestartPolicy.NO, "autostart": False}
+    return create_request(**{**nothing, **fixed, **given})
+
+
+def test_what_is_not_given_is_left_to_the_template() -> None:
+    assert request() == CreateRequest("web")
+
+
+def test_texts_become_values() -> None:
+    given = request(memory="512M", disk="2G", publish=["8080:80", "53:53/udp"], label=["role=front", "note=a=b"])
+    assert (given.memory, given.disk) == (512 * MIB, 2 * GIB)
+    assert given.ports == (parse_forward("8080:80"), parse_forward("53:53/udp"))
+    assert given.labels == {"role": "front", "note": "a=b"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"memory": ""},
+        {"memory": "0M"},
+        {"memory": "-1G"},
+        {"disk": "lots"},
+        {"publish": ["80"]},
+        {"label": ["x"]},
+        {"label": ["a=1", "a=2"]},
+    ],
+)
+def test_what_cannot_be_read_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        request(**given)
