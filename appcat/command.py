@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from appcat.errors import CommandError, MissingTool
+from appcat.errors import AppcatError, CommandError, MissingTool, from_os_error
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,8 @@ def run(
             encoding="utf-8",
             check=False,
         )
-    except FileNotFoundError as error:
-        program = str(argv[0])
-        raise MissingTool(f"{program} is not installed", hint=install_hint(program)) from error
+    except OSError as error:
+        raise _cannot_start(str(argv[0]), error) from error
     except subprocess.TimeoutExpired as error:
         raise CommandError(f"{argv[0]} took longer than {timeout:g} s", hint=f"try it by hand: {line}") from error
     if done.returncode != 0:
@@ -84,3 +83,9 @@ def run(
         reason = tail.splitlines()[-1] if tail else f"exit status {done.returncode}"
         raise CommandError(f"{Path(str(argv[0])).name} failed: {reason}", hint=f"try it by hand: {line}", details=tail)
     return done.stdout
+
+
+def _cannot_start(program: str, error: OSError) -> AppcatError:
+    if isinstance(error, FileNotFoundError) and error.filename == program:
+        return MissingTool(f"{program} is not installed", hint=install_hint(program))
+    return from_os_error(error, f"running {program}")

@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from appcat.channel import ChannelClosed, ChannelTimeout, LineChannel
 from appcat.errors import DeadlineExceeded, GuestError
 from appcat.guest.identity import document
-from appcat.qemu.channel import ChannelClosed, ChannelTimeout, LineChannel
 
 
 def request(path: Path, statements: Sequence[str], timeout: float) -> str:

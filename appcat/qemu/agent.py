@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from appcat.channel import ChannelClosed, ChannelTimeout, LineChannel
 from appcat.errors import DeadlineExceeded, GuestError
-from appcat.qemu.channel import ChannelClosed, ChannelTimeout, LineChannel
 
 RESYNC_AFTER = 5.0
 

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from appcat.channel import ChannelClosed, ChannelTimeout, LineChannel
 from appcat.errors import QemuError
-from appcat.qemu.channel import ChannelClosed, ChannelTimeout, LineChannel
 
 log = logging.getLogger(__name__)
 

@@ -130,14 +130,24 @@ class Handle:
         return _poll_end(self.pid, timeout)
 
     def wait_status(self) -> int | None:
-        """The wait status (``os.waitstatus_to_exitcode``) of an ended process, where the kernel tells a stranger."""
+        """The wait status (``os.waitstatus_to_exitcode``) of an ended process, where it can be known.
+
+        A child of this process is reaped; a stranger's status is told by Linux from 6.15 on.
+        """
         if self.descriptor is None:
             return None
+        with contextlib.suppress(ChildProcessError):
+            ended = os.waitid(os.P_PIDFD, self.descriptor, os.WEXITED | os.WNOHANG)
+            if ended is not None:
+                return ended.si_status << 8 if ended.si_code == os.CLD_EXITED else ended.si_status
+        return self._stranger_status(self.descriptor)
+
+    def _stranger_status(self, descriptor: int) -> int | None:
         import fcntl
 
         request = bytearray(struct.pack("<Q", _PIDFD_INFO_EXIT).ljust(_PIDFD_INFO_SIZE, b"\0"))
         try:
-            fcntl.ioctl(self.descriptor, _PIDFD_GET_INFO, request)
+            fcntl.ioctl(descriptor, _PIDFD_GET_INFO, request)
         except OSError:
             return None
         (mask,) = struct.unpack_from("<Q", request)

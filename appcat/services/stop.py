@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
 
-from appcat.errors import AppcatError, Busy, DeadlineExceeded, QemuError
+from appcat.errors import AppcatError, Broken, Busy, DeadlineExceeded, QemuError
 from appcat.model.run import Exit, ExitCause
 from appcat.model.vm import RestartPolicy, Vm
 from appcat.qemu import process
@@ -80,6 +81,9 @@ def kill_and_settle(ctx: Context, name: str) -> bool:
     """End the vm's QEMU and close its record; the caller holds ``op.lock``. False when none lived."""
     killed = _end_process(ctx, name)
     settle(ctx, name, Exit(ExitCause.REQUESTED, "killed by its owner", now()) if killed else None)
+    if not killed:
+        with contextlib.suppress(Broken):
+            _call_off_restart(ctx, ctx.store.load(name))
     return killed
 
 

@@ -94,14 +94,12 @@ def test_programs_are_found_with_their_whole_path(tmp_path: Path, monkeypatch: p
     assert command.find("tool") == tmp_path / "tool"
 
 
-@pytest.mark.xfail(strict=True, raises=PermissionError, reason="command.run lets PermissionError through")
 def test_program_that_may_not_be_run_is_told(tmp_path: Path) -> None:
     (tmp_path / "tool").touch(mode=0o644)
     with pytest.raises(AppcatError):
         command.run([tmp_path / "tool"])
 
 
-@pytest.mark.xfail(strict=True, reason="command.run takes a missing directory for a missing program")
 def test_missing_directory_is_not_a_missing_program(tmp_path: Path) -> None:
     with pytest.raises(AppcatError) as caught:
         python("pass", cwd=tmp_path / "gone")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from appcat.qemu.channel import LineChannel
+from appcat.channel import LineChannel
 from appcat.qemu.monitor import CommandRefused, Monitor, MonitorError, MonitorGone, MonitorSilent
 from tests.unit.support.fake_peer import Conversation, FakePeer, Script
 from tests.unit.support.qemu import connect, idle_argv, needs_qemu, spawned

@@ -164,7 +164,6 @@ def test_kill_from_outside_is_noticed(ctx: Context, keeper: Keeper) -> None:
 
 @needs_qemu
 @kernel_tells_exit_status
-@pytest.mark.xfail(strict=True, reason="Handle.wait_status does not reap a child of its own: the keeper's restarts")
 def test_kill_of_a_qemu_that_the_keeper_has_started_is_noticed(ctx: Context, keeper: Keeper) -> None:
     with living_qemu(ctx) as qemu:
         watch_until_connected(keeper)

@@ -61,7 +61,6 @@ def test_stop_between_two_restarts_calls_the_next_one_off(ctx: Context) -> None:
     assert not will_be_restarted(ctx)
 
 
-@pytest.mark.xfail(strict=True, reason="only stop calls a pending restart off")
 def test_kill_between_two_restarts_calls_the_next_one_off(ctx: Context) -> None:
     waiting_for_its_restart(ctx)
     kill(ctx, "web")
