@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from appcat.errors import AppcatError
 from appcat.settings import Settings, runtime_directory, templates_directory
 
 
@@ -41,6 +42,12 @@ def test_relative_home_and_tilde_are_made_absolute(monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load(APPCAT_HOME="here").home == load(APPCAT_HOME="~/here").home == tmp_path / "here"
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="Path.expanduser raises RuntimeError")
+def test_home_of_a_user_who_does_not_exist_is_refused() -> None:
+    with pytest.raises(AppcatError):
+        load(APPCAT_HOME="~no-such-user-here/vms")
 
 
 def test_one_home_has_one_runtime_directory_however_it_is_spelled(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -196,6 +197,20 @@ def test_verdicts_are_found_anew_when_something_changes(
     after = calls(recorded)
     probe.host(cache)
     assert (before, after, calls(recorded)) == (2, 4, 4)
+
+
+@needs_qemu
+@on_linux_x86
+@pytest.mark.xfail(strict=True, raises=QemuError, reason="verdicts are kept even when nothing works")
+def test_a_bad_moment_is_not_remembered_until_the_next_boot(recorded: Path, tmp_path: Path) -> None:
+    binary, bad_moment = tmp_path / "bin" / "qemu-system-x86_64", tmp_path / "bad-moment"
+    script = binary.read_text().replace("exec", f'[ -e "{bad_moment}" ] && [ "$1" != --version ] && exit 1\nexec', 1)
+    binary.write_text(script)
+    bad_moment.touch()
+    with contextlib.suppress(QemuError):
+        probe.host(tmp_path / "probe.json")
+    bad_moment.unlink()
+    assert probe.host(tmp_path / "probe.json").accelerator is TCG
 
 
 @needs_qemu
