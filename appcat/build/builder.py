@@ -115,8 +115,8 @@ def _fetch(source: Source, staging: Path, cache: Path, progress: Progress, fresh
 def assemble(source: Source, root: Path, guest_program: Path) -> Tree:
     """The guest's root file system out of unpacked packages, the template's files and the guest program."""
     recipe, tree = source.recipe, Tree()
-    for directory in recipe.directories:
-        tree.directory(directory)
+    for directory, mode in recipe.directories.items():
+        tree.directory(directory, mode)
     for path, local in recipe.files.items():
         tree.file(path, source.files[local.source], local.mode)
     tree.file(recipe.guest, guest_program.read_bytes(), 0o755)

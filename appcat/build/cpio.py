@@ -13,11 +13,14 @@ from appcat.build.tree import Node
 _MAGIC = b"070701"
 _ALIGNMENT = 4
 _TRAILER = "TRAILER!!!"
+# Without it the root directory stays as a tmpfs is born: writable by everybody.
+_ROOT = Node(stat.S_IFDIR | 0o755)
 
 
 def archive(nodes: Mapping[str, Node]) -> bytes:
     """The archive of ``nodes`` by path; a directory sorts before what is in it, as the kernel needs it."""
-    entries = [_entry(path, node, inode) for inode, (path, node) in enumerate(sorted(nodes.items()), start=1)]
+    everything = {".": _ROOT, **nodes}
+    entries = [_entry(path, node, inode) for inode, (path, node) in enumerate(sorted(everything.items()), start=1)]
     return b"".join([*entries, _entry(_TRAILER, Node(0), 0)])
 
 

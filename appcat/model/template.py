@@ -22,7 +22,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*", re.ASCII)
 _WORD = re.compile(r"[\x21-\x7e]+", re.ASCII)
-_MODE = re.compile(r"0[0-7]{3}", re.ASCII)
+_MODE = re.compile(r"[01][0-7]{3}", re.ASCII)
 
 
 class SshServer(StrEnum):
@@ -76,7 +76,7 @@ class Recipe:
     applets: str | None = None
     files: Mapping[str, LocalFile] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
-    directories: tuple[str, ...] = ()
+    directories: Mapping[str, int] = field(default_factory=dict)
 
 
 def parse_recipe(text: str, source: str) -> Recipe:
@@ -101,7 +101,7 @@ def parse_recipe(text: str, source: str) -> Recipe:
         applets=table.optional("applets", _guest_path, None),
         files=table.optional("files", _mapping(_guest_path, _local_file), {}),
         links=table.optional("links", _mapping(_guest_path, _text), {}),
-        directories=table.optional("directories", _tuple(_guest_path), ()),
+        directories=table.optional("directories", _mapping(_guest_path, _mode), {}),
     )
     defaults.finish()
     table.finish()
@@ -181,6 +181,10 @@ _word = _matching(_WORD, "a word")
 _package = _matching(_PACKAGE, "a package name")
 
 
+def _mode(value: Any) -> int:
+    return int(_matching(_MODE, "a mode such as 0644")(value), 8)
+
+
 def _cpus(value: Any) -> int:
     if type(value) is int and 1 <= value <= LARGEST_CPUS:
         return value
@@ -210,8 +214,7 @@ def _local_file(value: Any) -> LocalFile:
     if not isinstance(value, dict):
         raise ValueError("expected { source = ..., mode = ... }")
     table = _Table(value, "file")
-    mode = table.get("mode", _matching(_MODE, "a mode such as 0644"))
-    local = LocalFile(table.get("source", _local_path), int(mode, 8))
+    local = LocalFile(table.get("source", _local_path), table.get("mode", _mode))
     table.finish()
     return local
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from appcat.errors import AppcatError, Broken
 from appcat.model.run import Exit, ExitCause, Run
 from appcat.model.status import Observation, Status
@@ -11,6 +13,7 @@ from appcat.services.context import Context, now
 from appcat.store import locks
 from appcat.store.boot import boot_id
 
+POLL = 0.02
 STATUS_WAIT = 5.0
 MONITOR_PATIENCE = 3.0
 LOG_TAIL_BYTES = 4096
@@ -35,6 +38,15 @@ def show(ctx: Context, name: str) -> Observation:
 def is_alive(ctx: Context, name: str) -> bool:
     """Whether a QEMU of this vm lives: it holds ``run.lock`` until it dies."""
     return locks.is_held(ctx.layout.vm(name).run_lock)
+
+
+def ended_by(ctx: Context, name: str, deadline: float) -> bool:
+    """Whether the vm's QEMU is gone by ``deadline`` (monotonic seconds); waits until then at most."""
+    while is_alive(ctx, name):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL)
+    return True
 
 
 def _look(ctx: Context, name: str) -> Observation | None:

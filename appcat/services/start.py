@@ -21,7 +21,7 @@ from appcat.qemu.monitor import Monitor, MonitorError, MonitorGone
 from appcat.services import admission, keeping, templates
 from appcat.services.context import Context, now
 from appcat.services.guests import identity_document
-from appcat.services.observe import is_alive, qemu_last_words, qemu_output
+from appcat.services.observe import ended_by, qemu_last_words, qemu_output
 from appcat.services.settle import adopt, settle
 from appcat.store import locks
 from appcat.store.boot import boot_id
@@ -45,13 +45,34 @@ class Started:
     already: bool
 
 
+class EndedEarly(QemuError):
+    """QEMU ended before its guest answered."""
+
+    code = "ended-early"
+
+
 def start(ctx: Context, name: str, *, ready_within: float | None = READY_DEADLINE) -> Started:
     """Start a vm and wait until its guest agent answers, ``ready_within`` seconds at most; None does not wait.
 
-    A vm that runs already is left alone, and waited for all the same. Raises NotFound, Busy, Broken, PortInUse,
-    InsufficientMemory, MissingTool, QemuError; DeadlineExceeded leaves the vm running.
+    A vm that runs already is left alone, and waited for all the same; one that was on its way down is started anew.
+    Raises NotFound, Busy, Broken, PortInUse, InsufficientMemory, MissingTool, QemuError; DeadlineExceeded leaves the
+    vm running.
     """
     ctx.store.find(name)
+    started = _ensure_running(ctx, name)
+    if ready_within is None:
+        return started
+    try:
+        wait_ready(ctx, started.vm, ready_within)
+    except EndedEarly:
+        if not started.already:
+            raise
+        started = _ensure_running(ctx, name)
+        wait_ready(ctx, started.vm, ready_within)
+    return started
+
+
+def _ensure_running(ctx: Context, name: str) -> Started:
     with locks.hold(ctx.layout.vm(name).op_lock, "start"):
         vm = ctx.store.load(name)
         already = adopt(ctx, name) is not None
@@ -59,15 +80,13 @@ def start(ctx: Context, name: str, *, ready_within: float | None = READY_DEADLIN
             settle(ctx, name)
             vm = _launch(ctx, vm)
     keeping.ensure(ctx)
-    if ready_within is not None:
-        wait_ready(ctx, vm, ready_within)
     return Started(vm, already)
 
 
 def wait_ready(ctx: Context, vm: Vm, timeout: float = READY_DEADLINE) -> None:
     """Wait until the guest agent of a running vm answers.
 
-    Raises DeadlineExceeded after ``timeout`` seconds, QemuError when QEMU ends before.
+    Raises DeadlineExceeded after ``timeout`` seconds, EndedEarly when QEMU ends before.
     """
     ctx.progress(f"waiting for the guest of {vm.name}", 0, 0)
     paths = ctx.layout.vm(vm.name)
@@ -81,10 +100,11 @@ def wait_ready(ctx: Context, vm: Vm, timeout: float = READY_DEADLINE) -> None:
         error.details = console_tail(paths.console_log)
         raise
     except AppcatError as error:
-        if is_alive(ctx, vm.name):
+        # A QEMU that ends closes its sockets a moment before its lock.
+        if not ended_by(ctx, vm.name, time.monotonic() + 2.0):
             raise
         words = qemu_last_words(ctx, vm.name)
-        raise QemuError(
+        raise EndedEarly(
             f"the QEMU of {vm.name} ended while its guest was starting" + (f": {words}" if words else ""),
             hint=f"see 'appcat vm show {vm.name}' and {paths.console_log}",
             details=console_tail(paths.console_log),

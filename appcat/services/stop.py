@@ -14,7 +14,7 @@ from appcat.qemu import process
 from appcat.qemu.agent import Agent
 from appcat.qemu.monitor import Monitor, MonitorError
 from appcat.services.context import Context, now
-from appcat.services.observe import is_alive
+from appcat.services.observe import ended_by, is_alive
 from appcat.services.settle import adopt, settle
 from appcat.store import locks
 
@@ -24,7 +24,6 @@ STOP_DEADLINE = 60.0
 AGENT_PATIENCE = 3.0
 ASK_AGAIN = 5.0
 KILL_DEADLINE = 10.0
-POLL = 0.02
 
 
 def stop(ctx: Context, name: str, *, timeout: float = STOP_DEADLINE) -> bool:
@@ -99,7 +98,7 @@ def _end_process(ctx: Context, name: str) -> bool:
             process.kill(run.pid, functools.partial(process.runs_vm, uuid=run.uuid))
         elif (holder := process.find_holder(lock)) is not None:
             process.kill(holder, functools.partial(process.holds, lock=lock))
-        if not _ended_by(ctx, name, time.monotonic() + 1.0) and time.monotonic() > deadline:
+        if not ended_by(ctx, name, time.monotonic() + 1.0) and time.monotonic() > deadline:
             raise QemuError(f"the QEMU of {name} does not end", hint=f"see who has it open: fuser {lock}")
     return True
 
@@ -108,7 +107,7 @@ def _ask_until_ended(ctx: Context, vm: Vm, deadline: float) -> None:
     """Ask again and again: a guest that is still booting misses both the agent's request and the button."""
     while time.monotonic() < deadline:
         _ask_guest(ctx, vm, deadline)
-        if _ended_by(ctx, vm.name, min(deadline, time.monotonic() + ASK_AGAIN)):
+        if ended_by(ctx, vm.name, min(deadline, time.monotonic() + ASK_AGAIN)):
             return
 
 
@@ -129,11 +128,3 @@ def _ask_guest(ctx: Context, vm: Vm, deadline: float) -> None:
         if is_alive(ctx, vm.name):
             raise
         log.info("QEMU of %s ended by itself: %s", vm.name, error)
-
-
-def _ended_by(ctx: Context, name: str, deadline: float) -> bool:
-    while is_alive(ctx, name):
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(POLL)
-    return True

@@ -16,7 +16,7 @@ import pytest
 
 from tests.cat import qemus_of
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("newcomer")]
 
 ROOT = Path(__file__).parents[2]
 USER = "appcat-newcomer"
@@ -67,7 +67,8 @@ def newcomer(cache: Path) -> Iterator[Newcomer]:
     someone = Newcomer(home)
     try:
         copy_checkout(someone.checkout)
-        shutil.copytree(cache / "images", home / ".cache" / "appcat" / "images")
+        # What was downloaded may be used again; the image is to be built, by this user and with Debian's own Python.
+        shutil.copytree(cache / "packages", home / ".cache" / "appcat" / "packages")
         subprocess.run(["chown", "-R", f"{USER}:{USER}", str(home)], check=True)
         yield someone
         names = someone.appcat("vm", "list", "--json")
