@@ -131,9 +131,14 @@ def test_sweep_spares_an_add_at_work(store: VmStore) -> None:
 
 
 @pytest.mark.parametrize(("age", "spared"), [(0, True), (3600, False)])
-def test_a_directory_without_a_lock_is_swept_once_it_is_old(store: VmStore, age: int, spared: bool) -> None:
+@pytest.mark.parametrize("lock", ["no lock yet", "lock not yet held"])
+def test_a_create_that_has_just_begun_is_spared_until_it_is_old(
+    store: VmStore, lock: str, age: int, spared: bool
+) -> None:
     directory = store.layout.vms / f"{CREATE_PREFIX}x"
     directory.mkdir()
+    if lock == "lock not yet held":
+        VmPaths(directory).op_lock.touch()
     then = time.time() - age
     os.utime(directory, (then, then))
     store.sweep()
