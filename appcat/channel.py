@@ -6,6 +6,8 @@ import socket
 import time
 from pathlib import Path
 
+QUEUE_POLL = 0.02
+
 
 class ChannelClosed(Exception):
     """The other side is gone, or was never there."""
@@ -72,17 +74,21 @@ class LineChannel:
 
 
 def _connect(path: Path, timeout: float) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(timeout)
-        connection.connect(str(path))
-    except TimeoutError as error:
-        connection.close()
-        raise ChannelTimeout from error
-    except OSError as error:
-        connection.close()
-        raise ChannelClosed(str(error)) from error
-    return connection
+    deadline = time.monotonic() + timeout
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(str(path))
+        except BlockingIOError as error:  # the queue of those who wait to be served is full
+            connection.close()
+            if time.monotonic() >= deadline:
+                raise ChannelTimeout from error
+            time.sleep(QUEUE_POLL)
+        except OSError as error:
+            connection.close()
+            raise ChannelClosed(str(error)) from error
+        else:
+            return connection
 
 
 def _left(deadline: float) -> float:

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from appcat.errors import InvalidInput
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -47,15 +49,23 @@ class Settings:
 
 def _home(env: Mapping[str, str]) -> Path:
     if given := env.get("APPCAT_HOME"):
-        return Path(given).expanduser().resolve()  # one home, one runtime directory, however it is spelled
+        return _directory("APPCAT_HOME", given)
     import platformdirs
 
     return Path(platformdirs.user_data_dir("appcat"))
 
 
+def _directory(variable: str, given: str) -> Path:
+    """A directory that the environment names; resolved, so that one home is one however it is spelled."""
+    try:
+        return Path(given).expanduser().resolve()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise InvalidInput(f"{variable} is not a usable path: {error}", hint="give an absolute path") from error
+
+
 def _cache(env: Mapping[str, str], home: Path) -> Path:
     if given := env.get("APPCAT_CACHE"):
-        return Path(given).expanduser().absolute()
+        return _directory("APPCAT_CACHE", given)
     if env.get("APPCAT_HOME"):
         return home / "cache"
     import platformdirs

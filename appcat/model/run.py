@@ -34,6 +34,7 @@ class ExitCause(StrEnum):
     GUEST = "guest"
     KILLED = "killed"
     FAILED = "failed"
+    NOT_STARTED = "not-started"
     HOST_RESTARTED = "host-restarted"
     UNKNOWN = "unknown"
 

@@ -5,7 +5,7 @@ Every device sits at a stated address, so that the machine a saved state comes f
 ::
 
     pcie.0  01 NIC 0 (user-mode)   02 serial ports: guest agent, guest program   03 random numbers
-            08..0f disks           10.0..11.7 root ports hot0..hot15, empty, for whatever is plugged in later
+            08..0f disks           10.0..10.7 root ports hot0..hot7, empty, for whatever is plugged in later
     -fsdev  share0..7, share0-ro..7-ro: 9p exports without a device yet; their paths are links set before device_add
 
 Sources: qemu-system(1) of 7.2, docs/pcie.txt, docs/specs/vmgenid.txt.

@@ -26,11 +26,13 @@ from appcat.model import codec
 from appcat.model.host import Accelerator, Host, Qemu, System, Verdict, host_arch, host_system
 from appcat.model.machine import MACHINE_TYPES
 from appcat.model.vm import Arch
+from appcat.qemu.argv import escape
 from appcat.store.boot import boot_id
 from appcat.store.files import make_private_directory, write_atomic
 
 MINIMUM_QEMU = (7, 2)
-DEADLINE = 3.0
+# Software emulation cannot fail to get going, only be slow on a busy host; hardware may lie for ever.
+DEADLINES = {Accelerator.KVM: 3.0, Accelerator.HVF: 3.0, Accelerator.TCG: 30.0}
 KVM = Path("/dev/kvm")
 
 CANDIDATES = {
@@ -89,14 +91,19 @@ def choose(verdicts: tuple[Verdict, ...]) -> Accelerator:
     return min(working, key=lambda verdict: verdict.seconds or 0.0).accelerator
 
 
-def probe(accelerator: Accelerator, arch: Arch, binary: str, deadline: float = DEADLINE) -> Verdict:
-    """Run the payload under ``accelerator`` for at most ``deadline`` seconds."""
+def probe(accelerator: Accelerator, arch: Arch, binary: str, deadline: float | None = None) -> Verdict:
+    """Run the payload under ``accelerator`` for at most ``deadline`` seconds (default: ``DEADLINES``)."""
     if accelerator is Accelerator.KVM and (refusal := _kvm_refusal()):
         return Verdict(accelerator, False, refusal)
     with tempfile.TemporaryDirectory(prefix="appcat-probe-") as directory:
         payload = Path(directory, "payload")
         payload.write_bytes(x86_payload() if arch is Arch.X86_64 else arm_payload())
-        return _run(accelerator, probe_argv(binary, arch, accelerator, payload), expected_exit(arch), deadline)
+        return _run(
+            accelerator,
+            probe_argv(binary, arch, accelerator, payload),
+            expected_exit(arch),
+            deadline or DEADLINES[accelerator],
+        )
 
 
 def probe_argv(binary: str, arch: Arch, accelerator: Accelerator, payload: Path) -> list[str]:
@@ -106,7 +113,7 @@ def probe_argv(binary: str, arch: Arch, accelerator: Accelerator, payload: Path)
         debug_exit = "isa-debug-exit,iobase=0xf4,iosize=1"
         return [*common, "-machine", MACHINE_TYPES[arch], "-bios", str(payload), "-device", debug_exit]
     cpu = "max" if accelerator is Accelerator.TCG else "host"
-    loader = f"loader,file={payload},addr=0x40200000,cpu-num=0,force-raw=on"  # above the device tree
+    loader = f"loader,file={escape(payload)},addr=0x40200000,cpu-num=0,force-raw=on"  # above the device tree
     return [*common, "-machine", MACHINE_TYPES[arch], "-cpu", cpu, "-device", loader]
 
 
@@ -159,7 +166,7 @@ def _run(accelerator: Accelerator, argv: list[str], expected: int, deadline: flo
     if process.returncode == expected:
         return Verdict(accelerator, True, "a tiny guest ran to its end", round(seconds, 3))
     said = output.decode(errors="replace").strip().splitlines()
-    return Verdict(accelerator, False, said[-1] if said else f"QEMU ended with status {process.returncode}")
+    return Verdict(accelerator, False, "; ".join(said[-3:]) if said else f"QEMU ended with status {process.returncode}")
 
 
 def _kvm_refusal() -> str:
@@ -180,9 +187,10 @@ def _cached(cache: Path, system: System, arch: Arch, binary: Path) -> Findings:
         pass
     version = check_version(binary)
     verdicts = tuple(probe(accelerator, arch, str(binary)) for accelerator in CANDIDATES[system])
-    make_private_directory(cache.parent)
     found = Findings(key, version, verdicts)
-    write_atomic(cache, codec.dumps(found, KIND))
+    if any(verdict.works for verdict in verdicts):  # else it was a bad moment, and the next command may find a better
+        make_private_directory(cache.parent)
+        write_atomic(cache, codec.dumps(found, KIND))
     return found
 
 

@@ -50,10 +50,10 @@ def spawn(argv: Sequence[str], log_path: Path, inherit: Sequence[int]) -> subpro
                 pass_fds=tuple(inherit),
                 cwd="/",
             )
-    except FileNotFoundError as error:
-        program = Path(argv[0]).name
-        raise MissingTool(f"{program} is not installed", hint=install_hint(program)) from error
     except OSError as error:
+        program = Path(argv[0]).name
+        if isinstance(error, FileNotFoundError) and error.filename == argv[0]:
+            raise MissingTool(f"{program} is not installed", hint=install_hint(program)) from error
         raise from_os_error(error, "starting QEMU") from error
 
 
@@ -140,7 +140,8 @@ class Handle:
             ended = os.waitid(os.P_PIDFD, self.descriptor, os.WEXITED | os.WNOHANG)
             if ended is not None:
                 return ended.si_status << 8 if ended.si_code == os.CLD_EXITED else ended.si_status
-        return self._stranger_status(self.descriptor)
+        told = self._stranger_status(self.descriptor)
+        return _zombie_status(self.pid) if told is None else told
 
     def _stranger_status(self, descriptor: int) -> int | None:
         import fcntl
@@ -185,6 +186,15 @@ def describe_status(status: int) -> str:
     with contextlib.suppress(ValueError):
         return f"QEMU was killed by {signal.Signals(-code).name}"
     return f"QEMU was killed by signal {-code}"
+
+
+def _zombie_status(pid: int) -> int | None:
+    """The wait status of a process that nobody has reaped yet: the last field of proc(5)'s stat."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return int(fields[-1]) if fields[0] == "Z" else None
 
 
 def _poll_end(pid: int, timeout: float) -> bool:

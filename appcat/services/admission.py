@@ -99,13 +99,15 @@ def owner_of(ctx: Context, name: str, forward: PortForward) -> str:
 
 
 def _process_on(forward: PortForward) -> str:
-    kind = "udp4" if forward.protocol is Protocol.UDP else "tcp4"
+    kind = "udp" if forward.protocol is Protocol.UDP else "tcp"
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections(kind):
             listens = connection.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)
             if not (listens and connection.laddr and connection.pid):
                 continue
             address, port = connection.laddr
+            if address == "::":  # takes IPv4 as well
+                address = "0.0.0.0"
             if forward.clashes(PortForward(port, 0, address, forward.protocol)):
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     return ""

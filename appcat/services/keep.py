@@ -165,7 +165,17 @@ class Keeper:
             return
         log.info("restarting %s (%s)", name, vm.restart)
         backoff.due, backoff.started = 0.0, time.monotonic()
-        start(self.ctx, name, ready_within=None)
+        try:
+            start(self.ctx, name, ready_within=None)
+        except AppcatError:
+            self._keep_trying(name, last)
+            raise
+
+    def _keep_trying(self, name: str, last: Exit) -> None:
+        """A start that failed is its owner's business when it was theirs; a restart is tried again."""
+        with locks.hold(self.ctx.layout.vm(name).op_lock, "settle"):
+            if not is_alive(self.ctx, name):
+                self.ctx.store.record_exit(name, last)
 
     def _drain(self, watch: Watch) -> None:
         """Read what the event stream has to say."""
@@ -215,7 +225,7 @@ def keep(ctx: Context, *, service: bool = False) -> bool:
     if service:
         autostart(ctx)
     try:
-        with locks.hold(ctx.layout.keeper_lock, "keep", wait=float("inf") if service else 0):
+        with locks.hold(ctx.layout.keeper_lock, "keep", wait=float("inf") if service else 1.0):
             Keeper(ctx, serve=service).run()
     except Busy:
         return False

@@ -227,7 +227,7 @@ def _fail(ctx: Context, vm: Vm) -> None:
     """QEMU did not come up: close the record and say why."""
     output = qemu_output(ctx, vm.name)
     reason = output.splitlines()[-1] if output else "it said nothing"
-    settle(ctx, vm.name, Exit(ExitCause.FAILED, f"QEMU did not start: {reason}", now()))
+    settle(ctx, vm.name, Exit(ExitCause.NOT_STARTED, f"QEMU did not start: {reason}", now()))
     if match := _FORWARD_FAILED.search(output):
         raise _PortTakenError(int(match["port"]))
     raise QemuError(

@@ -44,7 +44,9 @@ def sync_directory(path: Path) -> None:
 def make_private_directory(path: Path) -> None:
     """Create ``path`` and its parents for this user alone; raises Unavailable or InsufficientSpace."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for level in reversed([path, *path.parents]):  # mkdir's own "parents" would leave those open to others
+            if not level.is_dir():
+                level.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise from_os_error(error, "making a directory") from error
 
@@ -67,12 +69,13 @@ def claim_runtime_directory(path: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory and what is in it; one that is gone already is fine; raises Unavailable."""
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise from_os_error(error, f"removing {path}") from error
+    while path.exists():
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            continue  # somebody removes in it at the same time, such as a QEMU that ends
+        except OSError as error:
+            raise from_os_error(error, f"removing {path}") from error
 
 
 def unlink(path: Path) -> None:

@@ -44,7 +44,6 @@ def test_relative_home_and_tilde_are_made_absolute(monkeypatch: pytest.MonkeyPat
     assert load(APPCAT_HOME="here").home == load(APPCAT_HOME="~/here").home == tmp_path / "here"
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="Path.expanduser raises RuntimeError")
 def test_home_of_a_user_who_does_not_exist_is_refused() -> None:
     with pytest.raises(AppcatError):
         load(APPCAT_HOME="~no-such-user-here/vms")

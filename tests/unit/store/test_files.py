@@ -105,7 +105,6 @@ def test_private_directories_are_for_this_user_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
 
 
-@pytest.mark.xfail(strict=True, reason="mkdir gives its mode to the last directory only")
 def test_directories_made_on_the_way_are_private_too(tmp_path: Path) -> None:
     files.make_private_directory(tmp_path / "home" / "cache")
     assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
