@@ -9,7 +9,9 @@ from __future__ import annotations
 import lzma
 import struct
 import zlib
-from collections.abc import Callable
+from typing import Protocol
+
+import zstandard
 
 from appcat.errors import BuildError
 
@@ -32,9 +34,9 @@ def decompress_kernel(image: bytes) -> bytes:
     if image[_SIGNATURE_AT : _SIGNATURE_AT + len(_SIGNATURE)] != _SIGNATURE or len(image) < _HEADER_END:
         return image
     payload = _payload(image)
-    for magic, decompress in _DECOMPRESSORS.items():
+    for magic, decompressor in _DECOMPRESSORS.items():
         if payload.startswith(magic):
-            return _check(decompress, payload)
+            return _decompress(decompressor(), payload)
     raise BuildError(
         f"the kernel is compressed in an unknown way (it starts with {payload[:4].hex()})",
         hint="choose a kernel compressed with gzip, xz or zstd",
@@ -53,31 +55,38 @@ def _payload(image: bytes) -> bytes:
     return payload
 
 
-def _check(decompress: Callable[[bytes], bytes], payload: bytes) -> bytes:
-    import zstandard
-
+def _decompress(decompressor: _Decompressor, payload: bytes) -> bytes:
+    """The ELF file in a payload; what follows the stream is left alone: the kernel's build appends the size to it."""
     try:
-        kernel = decompress(payload)
+        kernel = decompressor.decompress(payload)
     except (lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         raise BuildError(f"the kernel's payload is damaged: {error}", hint="build again") from error
+    if not decompressor.eof:
+        raise BuildError("the kernel's payload is cut off", hint="build again")
     if not kernel.startswith(_ELF):
         raise BuildError("the kernel's payload is not an ELF file", hint="choose another kernel package")
     return kernel
 
 
-# Each leaves alone what follows the compressed stream: the build appends the size to it.
-def _gunzip(payload: bytes) -> bytes:
-    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(payload)
+class _Decompressor(Protocol):
+    """What the decompressors of gzip, xz and zstd have in common; each stops where its stream ends."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
-def _unxz(payload: bytes) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
+def _gzip() -> _Decompressor:
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
 
-def _unzstd(payload: bytes) -> bytes:
-    import zstandard
-
-    return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
+def _xz() -> _Decompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ)
 
 
-_DECOMPRESSORS = {b"\x1f\x8b": _gunzip, b"\xfd7zXZ": _unxz, b"\x28\xb5\x2f\xfd": _unzstd}
+def _zstd() -> _Decompressor:
+    return zstandard.ZstdDecompressor().decompressobj()
+
+
+_DECOMPRESSORS = {b"\x1f\x8b": _gzip, b"\xfd7zXZ": _xz, b"\x28\xb5\x2f\xfd": _zstd}

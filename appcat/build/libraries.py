@@ -27,6 +27,10 @@ def library_closure(root: Path, programs: Iterable[str], arch: Arch) -> list[str
     todo = list(programs)
     while todo:
         program = todo.pop()
+        if not (root / program).is_file():
+            raise BuildError(
+                f"no package of the template has a file /{program}", hint="correct the template's packages"
+            )
         for library in _needed(root, program, arch):
             if library not in found:
                 found[library] = None

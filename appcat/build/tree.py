@@ -43,13 +43,13 @@ class Tree:
         """Add a symbolic link; raises BuildError when something is there already."""
         self._put(path, Node(stat.S_IFLNK | 0o777, target.encode()))
 
-    def directory(self, path: str) -> None:
-        """Make sure that a directory exists; raises BuildError when it is something else."""
+    def directory(self, path: str, mode: int = 0o755) -> None:
+        """Make sure that a directory exists, one that is new with ``mode``; raises BuildError when it is a file."""
         path = merged(path)
         if not path:
             return
         self.directory(posixpath.dirname(path))
-        node = self.nodes.setdefault(path, Node(stat.S_IFDIR | 0o755))
+        node = self.nodes.setdefault(path, Node(stat.S_IFDIR | mode))
         if not stat.S_ISDIR(node.mode):
             raise BuildError(f"/{path} is not a directory in the image", hint="correct the template")
 
@@ -63,6 +63,6 @@ class Tree:
 
 def merged(path: str) -> str:
     """Where ``path`` really is when ``/bin``, ``/sbin`` and ``/lib`` are links into ``/usr``; no leading slash."""
-    relative = posixpath.normpath(path).lstrip("/").removeprefix(".").lstrip("/")
+    relative = posixpath.normpath("/" + path).lstrip("/")
     first, slash, _ = relative.partition("/")
     return f"usr/{relative}" if slash and first in MERGED else relative

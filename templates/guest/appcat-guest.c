@@ -44,7 +44,7 @@
 #define HEADER "appcat-guest "
 #define VERSION "1"
 
-enum { DOCUMENT_MAX = 256 * 1024, LINES_MAX = 256, WORDS_MAX = 4, ID_MAX = 64, STALL_SECONDS = 10, HOOK_SECONDS = 5 };
+enum { DOCUMENT_MAX = 256 * 1024, LINES_MAX = 256, WORDS_MAX = 4, ID_MAX = 64, STALL_SECONDS = 10, ANSWER_SECONDS = 1, HOOK_SECONDS = 5 };
 
 /* From linux/random.h, to do without the kernel's headers. */
 #define RNDADDENTROPY _IOW('R', 0x03, int[2])
@@ -244,6 +244,21 @@ static int set_up(const char *name, int up)
     return interface_request(SIOCSIFFLAGS, name, &flags);
 }
 
+/* Have the kernel tell the neighbours when the interface comes up: they still know the address under the old MAC. */
+static int announce(const char *name)
+{
+    char path[80];
+    int fd, failed;
+
+    snprintf(path, sizeof path, "/proc/sys/net/ipv4/conf/%s/arp_notify", name);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    failed = fd < 0 || write(fd, "1", 1) != 1;
+    if (failed)
+        refuse_errno(path);
+    close(fd);
+    return failed;
+}
+
 static int mac(char **words, int only_check)
 {
     struct ifreq hardware = {0}, flags = {0};
@@ -258,7 +273,7 @@ static int mac(char **words, int only_check)
     if (!memcmp(hardware.ifr_hwaddr.sa_data, wanted, 6))
         return 0;
     memcpy(hardware.ifr_hwaddr.sa_data, wanted, 6);
-    if (set_up(words[0], 0) || interface_request(SIOCSIFHWADDR, words[0], &hardware))
+    if (announce(words[0]) || set_up(words[0], 0) || interface_request(SIOCSIFHWADDR, words[0], &hardware))
         return -1;
     return set_up(words[0], flags.ifr_flags & IFF_UP);
 }
@@ -577,11 +592,23 @@ static void forget(struct input *input)
     input->used = input->line = input->inside = 0;
 }
 
-/* A host that does not take its reply has gone; it is not waited for. */
+/* The driver sends SIGIO when data comes and when the host connects or goes; false after so many seconds without. */
+static int wait_for_host(int seconds)
+{
+    struct timespec limit = {seconds, 0};
+    sigset_t signals;
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGIO);
+    return sigtimedwait(&signals, NULL, &limit) == SIGIO;
+}
+
+/* The driver may deliver a host's data before the news that it has connected; until then nothing can be written. */
 static void answer(int fd, const char *reply)
 {
-    if (write(fd, reply, strlen(reply)) < 0)
-        return;
+    while (write(fd, reply, strlen(reply)) < 0 && (errno == EAGAIN || errno == EINTR))
+        if (!wait_for_host(ANSWER_SECONDS))
+            return;
 }
 
 static void answer_document(int fd, char *text, size_t length)
@@ -627,17 +654,6 @@ static void use_lines(int fd, struct input *input)
     }
 }
 
-/* The driver sends SIGIO when data comes and when the host connects or goes; false after STALL_SECONDS without. */
-static int wait_for_host(void)
-{
-    struct timespec limit = {STALL_SECONDS, 0};
-    sigset_t signals;
-
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGIO);
-    return sigtimedwait(&signals, NULL, &limit) == SIGIO;
-}
-
 /* Serve a port until it fails. Reading gives 0 while no host is connected, EAGAIN while it says nothing. */
 static void converse(int fd)
 {
@@ -650,9 +666,9 @@ static void converse(int fd)
             use_lines(fd, &input);
         } else if (got == 0) {
             forget(&input);
-            wait_for_host();
+            wait_for_host(STALL_SECONDS);
         } else if (errno == EAGAIN) {
-            if (!wait_for_host())
+            if (!wait_for_host(STALL_SECONDS))
                 forget(&input);
         } else if (errno != EINTR) {
             return;
