@@ -129,6 +129,7 @@ def test_smoke_as_this_user(newcomer: Newcomer) -> None:
         "-q",
         "-m",
         "smoke",
+        "tests/vm",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
