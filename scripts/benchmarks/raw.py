@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PATIENCE = 180.0
+BANNER_PATIENCE = 0.3
 
 BARE_TYPER = """
 import typer
@@ -83,10 +84,13 @@ def wait_for_agent(path: Path, deadline: float) -> None:
 
 
 def wait_for_banner(port: int, deadline: float) -> None:
-    """Until the SSH server behind ``port`` has sent its banner."""
+    """Until the SSH server behind ``port`` has sent its banner.
+
+    QEMU accepts connections before the guest does, and one made too early stays silent: so each gets little time.
+    """
     while True:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
-            connection.settimeout(max(min(5.0, deadline - time.monotonic()), 0.1))
+            connection.settimeout(BANNER_PATIENCE)
             if connection.recv(4) == b"SSH-":
                 return
         _pause(deadline, "SSH")
