@@ -36,6 +36,7 @@ from appcat.store.locks import hold
 Progress = Callable[[str, int, int], None]
 
 PACKAGES_WAIT = 1800.0
+_OUTPUT = "image"
 _MODULES_TO_LOAD = "etc/modules"
 
 
@@ -61,9 +62,6 @@ def ensure_image(
         return store.publish(image, staging / _OUTPUT, source.fingerprint)
 
 
-_OUTPUT = "image"
-
-
 @dataclass(frozen=True)
 class _Parts:
     """What the packages gave: unpacked files, the compiler's files, and what came from where."""
@@ -82,17 +80,20 @@ def _build(source: Source, staging: Path, cache: Path, progress: Progress, fresh
     tree = assemble(source, parts.root, program)
     progress("compressing", 0, 1)
     output = staging / _OUTPUT
-    output.mkdir()
-    kernel = _kernel_file(parts.root).read_bytes()
-    rootfs = archive(tree.nodes)
-    (output / KERNEL).write_bytes(kernel)
-    (output / VMLINUX).write_bytes(decompress_kernel(kernel))
-    (output / ROOTFS).write_bytes(rootfs)
-    (output / INITRAMFS).write_bytes(compress(rootfs))
+    _pack(_kernel_file(parts.root).read_bytes(), archive(tree.nodes), output)
     image = _describe(source, output, parts.packages)
     _check_limit(source.recipe, image)
     progress("done", 1, 1)
     return image
+
+
+def _pack(kernel: bytes, rootfs: bytes, output: Path) -> None:
+    """Write an image's files: both parts compressed and decompressed."""
+    output.mkdir()
+    (output / KERNEL).write_bytes(kernel)
+    (output / VMLINUX).write_bytes(decompress_kernel(kernel))
+    (output / ROOTFS).write_bytes(rootfs)
+    (output / INITRAMFS).write_bytes(compress(rootfs))
 
 
 def _fetch(source: Source, staging: Path, cache: Path, progress: Progress, fresh: bool) -> _Parts:
@@ -176,7 +177,7 @@ def _kernel_file(root: Path) -> Path:
 def compress(data: bytes) -> bytes:
     """As small as a kernel can still read: its xz knows this filter for program code and only this kind of checksum."""
     code = {"id": lzma.FILTER_X86}
-    dictionary = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}
+    dictionary = {"id": lzma.FILTER_LZMA2, "preset": 9}
     return lzma.compress(data, check=lzma.CHECK_CRC32, filters=[code, dictionary])
 
 

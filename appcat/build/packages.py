@@ -138,13 +138,13 @@ class Apt:
         except CommandError as error:
             raise BuildError(
                 f"package {candidate.name} {candidate.version} could not be fetched",
-                hint="check the network, then build again (with fresh lists: appcat template build --refresh)",
+                hint="check the network, then build again: appcat template build",
                 details=error.details,
             ) from error
         (archive,) = incoming.iterdir()
         if _sha256(archive) != candidate.sha256:
             raise BuildError(
-                f"package {candidate.name} is not what the lists promise", hint="build again with --refresh"
+                f"package {candidate.name} is not what the lists promise", hint="build again: appcat template build"
             )
         return archive
 

@@ -654,7 +654,8 @@ static void use_lines(int fd, struct input *input)
     }
 }
 
-/* Serve a port until it fails. Reading gives 0 while no host is connected, EAGAIN while it says nothing. */
+/* Serve a port until it fails. Reading gives 0 while no host is connected, EAGAIN while it says nothing. Half a document
+ * is kept in both cases: the news of a connection may come after its first bytes. Silence, or a new one, ends it. */
 static void converse(int fd)
 {
     static struct input input;
@@ -664,10 +665,7 @@ static void converse(int fd)
         if (got > 0) {
             input.used += got;
             use_lines(fd, &input);
-        } else if (got == 0) {
-            forget(&input);
-            wait_for_host(STALL_SECONDS);
-        } else if (errno == EAGAIN) {
+        } else if (got == 0 || errno == EAGAIN) {
             if (!wait_for_host(STALL_SECONDS))
                 forget(&input);
         } else if (errno != EINTR) {
