@@ -161,7 +161,7 @@ def from_os_error(error: OSError, doing: str) -> AppcatError:
     """The error a user should see for a system call that failed while ``doing`` something (a verb phrase)."""
     import errno
 
-    where = f": {error.filename}" if error.filename else ""
+    where = f": {error.filename}" if error.filename and str(error.filename) not in doing else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InsufficientSpace(f"no space left while {doing}{where}", hint="free some space, then try again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

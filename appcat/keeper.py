@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 from appcat.app import App
@@ -12,6 +13,7 @@ from appcat.services.keep import keep
 
 def main() -> int:
     """Keep the home that the environment names; ``--service`` as the host's service manager runs it."""
+    os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
         keep(App.load().context, service="--service" in sys.argv[1:])

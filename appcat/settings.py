@@ -50,9 +50,16 @@ class Settings:
 def _home(env: Mapping[str, str]) -> Path:
     if given := env.get("APPCAT_HOME"):
         return _directory("APPCAT_HOME", given)
+    return _platform_directory("APPCAT_HOME", "user_data_dir")
+
+
+def _platform_directory(variable: str, function: str) -> Path:
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("appcat"))
+    try:
+        return Path(getattr(platformdirs, function)("appcat"))
+    except RuntimeError as error:
+        raise InvalidInput(f"this user has no home directory ({error})", hint=f"set {variable}") from error
 
 
 def _directory(variable: str, given: str) -> Path:
@@ -68,9 +75,7 @@ def _cache(env: Mapping[str, str], home: Path) -> Path:
         return _directory("APPCAT_CACHE", given)
     if env.get("APPCAT_HOME"):
         return home / "cache"
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("appcat"))
+    return _platform_directory("APPCAT_CACHE", "user_cache_dir")
 
 
 def runtime_directory(home: Path) -> Path:

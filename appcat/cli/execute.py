@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from appcat.cli.output import print_error
 from appcat.errors import DeadlineExceeded, InvalidInput
-from appcat.guest.ssh import Streams
+from appcat.guest.remote import Streams
 from appcat.services.context import Context
 from appcat.services.execute import execute
 
-TIMED_OUT = 124
+TIMED_OUT, NOBODY_READS = 124, 141
 
 
 def run_command(ctx: Context, name: str, command: Sequence[str], timeout: float | None = None) -> int:
@@ -22,6 +22,8 @@ def run_command(ctx: Context, name: str, command: Sequence[str], timeout: float 
     streams = Streams(stdin, sys.stdout.buffer, sys.stderr.buffer)
     try:
         return execute(ctx, name, command, streams, timeout=timeout)
+    except BrokenPipeError:
+        return NOBODY_READS
     except DeadlineExceeded as error:
         if timeout is None:
             raise

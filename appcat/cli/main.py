@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
+from typing import NoReturn
 
 import typer
 
 from appcat.cli import keeper, template, vm
-from appcat.errors import AppcatError
+from appcat.errors import AppcatError, from_os_error
 
 app = typer.Typer(
     name="appcat",
     help="A data center on a laptop: minimal-OS virtual machines under QEMU.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(vm.app, name="vm")
 app.add_typer(template.app, name="template")
@@ -44,24 +47,44 @@ def doctor(
 
 def main() -> None:
     """Run the command line; the exit status tells the kind of error (``appcat.errors``)."""
+    _prepare_process()
     try:
-        status = app(standalone_mode=True)
+        status = app()
     except AppcatError as error:
-        from appcat.cli.output import print_error
-
-        print_error(error, as_json="--json" in sys.argv[1:])
-        sys.exit(error.exit_code)
+        _leave(error)
     except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader has gone; keep the interpreter from complaining when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _interrupted()
     except OSError as error:
-        from appcat.cli.output import print_error
-        from appcat.errors import from_os_error
-
-        translated = from_os_error(error, "working")
-        print_error(translated, as_json="--json" in sys.argv[1:])
-        sys.exit(translated.exit_code)
+        _leave(from_os_error(error, "talking to the system"))
+    except Exception as error:
+        logging.getLogger("appcat").debug("internal error", exc_info=True)
+        hint = "please report it, with what APPCAT_LOG=debug prints"
+        _leave(AppcatError(f"appcat has a fault: {type(error).__name__}: {error}", hint=hint, code="internal"))
     sys.exit(status)
+
+
+def _prepare_process() -> None:
+    """Private files, a quiet end on SIGTERM, streams that exist, and the words of libraries kept to ourselves."""
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    level = logging.DEBUG if os.environ.get("APPCAT_LOG") == "debug" else logging.CRITICAL
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+
+def _leave(error: AppcatError) -> NoReturn:
+    from appcat.cli.output import print_error
+
+    before_command = sys.argv[1:] if "--" not in sys.argv else sys.argv[1 : sys.argv.index("--")]
+    print_error(error, as_json="--json" in before_command)
+    sys.exit(error.exit_code)
+
+
+def _interrupted() -> NoReturn:
+    """At once, whatever threads still wait for: every step is safe to be cut off, and a vm that starts goes on."""
+    print("interrupted; 'appcat vm list' says where things are", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(130)

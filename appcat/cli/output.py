@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from appcat.errors import AppcatError
     from appcat.services.context import Progress
 
-PLAIN_WIDTH = 200
-
 
 def print_json(data: Any) -> None:
     """One JSON document."""
@@ -30,7 +28,8 @@ def say(text: str) -> None:
 
 def note(text: str) -> None:
     """A line that is not a result."""
-    print(text, file=sys.stderr)
+    sys.stderr.write(f"{text}\n")  # one write: several threads may speak
+    sys.stderr.flush()
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], styles: dict[str, str] | None = None) -> None:

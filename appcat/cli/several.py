@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from appcat.app import App
 from appcat.cli.output import print_error, print_json, progress, say
-from appcat.errors import AppcatError
+from appcat.errors import AppcatError, from_os_error
 from appcat.services.context import Context
 
 AT_ONCE = 4
 
+Action = Callable[[Context, str], bool]
+Outcome = tuple[str, bool, AppcatError | None]
 
-def for_each(names: list[str], action: Callable[[Context, str], bool], unchanged: str, *, as_json: bool) -> None:
+
+def for_each(names: list[str], action: Action, unchanged: str, *, as_json: bool) -> None:
     """Do ``action``, which says whether it changed anything, for each name; ``unchanged`` is told where it did not.
 
     Exits with the first failure's status if there is one.
     """
-    with progress() as report, ThreadPoolExecutor(AT_ONCE) as pool:
-        context = App.load(report).context
-        futures = [(name, pool.submit(action, context, name)) for name in dict.fromkeys(names)]
-        outcomes = [(name, *_outcome(future)) for name, future in futures]
+    with progress() as report:
+        outcomes = _outcomes(list(dict.fromkeys(names)), action, App.load(report).context)
     if as_json:
         print_json([{"name": name, "changed": changed} for name, changed, error in outcomes if error is None])
     failures = []
@@ -36,8 +37,23 @@ def for_each(names: list[str], action: Callable[[Context, str], bool], unchanged
         sys.exit(failures[0].exit_code)
 
 
-def _outcome(future: Future[bool]) -> tuple[bool, AppcatError | None]:
+def _outcomes(names: list[str], action: Action, context: Context) -> list[Outcome]:
+    if len(names) == 1:  # in this thread, where an interrupt arrives
+        return [_outcome(action, context, names[0])]
+    pool = ThreadPoolExecutor(AT_ONCE)
     try:
-        return future.result(), None
+        return [future.result() for future in [pool.submit(_outcome, action, context, name) for name in names]]
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _outcome(action: Action, context: Context, name: str) -> Outcome:
+    try:
+        return name, action(context, name), None
     except AppcatError as error:
-        return False, error
+        return name, False, error
+    except OSError as error:
+        return name, False, from_os_error(error, f"working on {name}")

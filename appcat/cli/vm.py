@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Virtual machines.", no_args_is_help=True)
 
+WEEK = 7 * 24 * 3600.0
+
 Name = Annotated[str, typer.Argument(help="The vm's name.", show_default=False)]
 Names = Annotated[list[str], typer.Argument(help="Names of vms.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -32,8 +34,9 @@ Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALU
 Restart = Annotated[RestartPolicy, typer.Option("--restart", help="What to do when it ends by itself.")]
 Autostart = Annotated[bool, typer.Option("--autostart", help="Bring it back after a host reboot (keeper install).")]
 Command = Annotated[list[str] | None, typer.Argument(help="A command, after --.", show_default=False)]
-StartWait = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait for the guest.")]
-PASS_ON = {"ignore_unknown_options": True}
+StartWait = Annotated[float, typer.Option("--timeout", min=0.1, max=WEEK, help="Seconds to wait for the guest.")]
+StopWait = Annotated[float, typer.Option("--timeout", min=0.1, max=WEEK, help="Seconds the guest may take.")]
+ExecWait = Annotated[float | None, typer.Option("--timeout", min=0.1, max=WEEK, help="Seconds until it is ended.")]
 
 
 @app.command()
@@ -67,7 +70,7 @@ def create(
         say(name)
 
 
-@app.command(context_settings=PASS_ON)
+@app.command()
 def run(
     name: Name,
     command: Command = None,
@@ -80,22 +83,28 @@ def run(
     restart: Restart = RestartPolicy.NO,
     autostart: Autostart = False,
     timeout: StartWait = 180.0,
+    as_json: Json = False,
 ) -> None:
     """Create a vm, start it, wait for its guest, and run a command in it.
 
     The vm goes on running afterwards; the exit status is the command's.
     """
     from appcat.app import App
-    from appcat.cli.output import progress, say
+    from appcat.cli.output import print_json, progress, say
     from appcat.cli.request import create_request
+    from appcat.services.describe import describe
+    from appcat.services.observe import show as show_vm
     from appcat.services.run import run as run_vm
 
     request = create_request(name, template, cpus, memory, disk, publish, label, restart, autostart)
     with progress() as report:
         ctx = App.load(report).context
         run_vm(ctx, request, ready_within=timeout)
-    if not command:
+    if as_json and not command:
+        print_json(describe(show_vm(ctx, name)))
+    elif not command:
         say(name)
+    if not command:
         return
     from appcat.cli.execute import run_command
 
@@ -109,9 +118,12 @@ def list_(as_json: Json = False) -> None:
     from appcat.cli.output import print_json
     from appcat.cli.vm_view import print_list
     from appcat.services.describe import describe
+    from appcat.services.keeping import ensure_keeper
     from appcat.services.observe import list_vms
 
-    found = list_vms(App.load().context)
+    ctx = App.load().context
+    found = list_vms(ctx)
+    ensure_keeper(ctx, found)
     if as_json:
         print_json([describe(seen) for seen in found])
     else:
@@ -125,10 +137,13 @@ def show(name: Name, as_json: Json = False) -> None:
     from appcat.cli.output import print_json
     from appcat.cli.vm_view import print_details
     from appcat.services.describe import describe_fully
+    from appcat.services.keeping import ensure_keeper
     from appcat.services.observe import show as show_vm
 
     ctx = App.load().context
-    details = describe_fully(ctx, show_vm(ctx, name))
+    seen = show_vm(ctx, name)
+    ensure_keeper(ctx, [seen])
+    details = describe_fully(ctx, seen)
     if as_json:
         print_json(details)
     else:
@@ -158,7 +173,7 @@ def start(
 @app.command()
 def stop(
     names: Names,
-    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds the guest may take.")] = 60.0,
+    timeout: StopWait = 60.0,
     as_json: Json = False,
 ) -> None:
     """Ask guests to power off, and wait until they have."""
@@ -194,11 +209,11 @@ def delete(
     for_each(names, delete_one, "", as_json=as_json)
 
 
-@app.command("exec", context_settings=PASS_ON)
+@app.command("exec")
 def exec_(
     name: Name,
     command: Annotated[list[str], typer.Argument(help="The command, after --.", show_default=False)],
-    timeout: Annotated[float | None, typer.Option("--timeout", min=0.1, help="Seconds until it is ended.")] = None,
+    timeout: ExecWait = None,
 ) -> None:
     """Run a command in a guest; its streams and exit status are passed on."""
     from appcat.app import App
@@ -207,7 +222,7 @@ def exec_(
     raise typer.Exit(run_command(App.load().context, name, command, timeout))
 
 
-@app.command(context_settings=PASS_ON)
+@app.command()
 def ssh(name: Name, command: Command = None) -> None:
     """Log in to a guest with ssh."""
     import os

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from appcat.cli.output import print_table, say
+from appcat.model.port import LOOPBACK
 from appcat.model.size import format_size
 from appcat.model.status import Observation, Status
 
@@ -29,7 +30,7 @@ def _row(seen: Observation) -> list[str]:
     status = f"busy: {seen.detail}" if seen.status is Status.BUSY else str(seen.status)
     if vm is None:
         return [seen.name, status, "", "", "", "", ""]
-    ports = " ".join(f"{port.host}:{port.guest}{'/udp' if port.protocol == 'udp' else ''}" for port in vm.ports)
+    ports = " ".join(str(port).removeprefix(f"{LOOPBACK}:") for port in vm.ports)
     return [seen.name, status, vm.template.name, str(vm.cpus), format_size(vm.memory), str(vm.ssh_port), ports]
 
 
@@ -42,7 +43,7 @@ def print_details(details: dict[str, Any]) -> None:
 
 def _facts(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "name", details["name"]
-    yield "status", " ".join(filter(None, (details["status"], details["detail"])))
+    yield "status", ": ".join(filter(None, (details["status"], details["detail"])))
     if last := details["last_exit"]:
         yield "last stop", f"{last['reason']} ({last['ended']})"
     if "uuid" in details:
@@ -57,7 +58,8 @@ def _facts(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _spec_facts(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "template", f"{details['template']} (image {details['image'][:12]})"
-    yield "machine", f"{details['machine']}, {details['cpus']} cpus, {format_size(details['memory'])}"
+    cpus = "1 cpu" if details["cpus"] == 1 else f"{details['cpus']} cpus"
+    yield "machine", f"{details['machine']}, {cpus}, {format_size(details['memory'])}"
     yield "uuid", details["uuid"]
     yield "mac", details["mac"]
     ssh = details["ssh"]

@@ -15,7 +15,6 @@ MACHINE_TYPES = {Arch.X86_64: "pc-q35-7.2", Arch.AARCH64: "virt-7.2"}
 
 HOTPLUG_PORTS = 8
 SHARE_SLOTS = 8
-LARGEST_BOOT_DISKS = 8
 
 AGENT_PORT = "org.qemu.guest_agent.0"
 GUEST_PORT = "org.appcat.guest.0"

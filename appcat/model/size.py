@@ -13,7 +13,7 @@ _UNITS = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SIZE = re.compile(r"([0-9]{1,12})([KMGT])(iB|B)?", re.ASCII | re.IGNORECASE)
 
 SMALLEST_MEMORY, LARGEST_MEMORY = 96 * MIB, 4 * TIB
-SMALLEST_DISK, LARGEST_DISK = 16 * MIB, 64 * TIB
+SMALLEST_DISK, LARGEST_DISK = 16 * MIB, 2 * TIB
 
 
 def parse_size(text: str) -> int:

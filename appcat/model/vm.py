@@ -17,6 +17,9 @@ LARGEST_CPUS = 64
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
+_IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}", re.ASCII)
+_LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -130,6 +133,9 @@ def check_sense(vm: Vm) -> Vm:
         "memory": vm.memory > 0 and vm.memory % MIB == 0,
         "nics": bool(vm.nics) and all(_MAC.fullmatch(nic.mac) for nic in vm.nics),
         "disks": all(_FILE.fullmatch(disk.file) for disk in vm.disks),
+        "addresses": all(_IPV4.fullmatch(forward.address) for forward in vm.forwards),
+        "login": bool(_LOGIN.fullmatch(vm.login)),
+        "template": bool(_DIGEST.fullmatch(vm.template.image)),
         "ports": all(1 <= port <= LARGEST_PORT for port in ports),
     }
     wrong = [key for key, holds in checks.items() if not holds]

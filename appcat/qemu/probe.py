@@ -7,11 +7,13 @@ for as long as nothing they depend on changes: the host's boot, QEMU, the proces
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import platform
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -122,6 +124,7 @@ def expected_exit(arch: Arch) -> int:
     return (_DEBUG_EXIT_VALUE << 1) | 1 if arch is Arch.X86_64 else 0
 
 
+_PR_SET_PDEATHSIG = 1
 _DEBUG_EXIT_VALUE = 0x10
 _LOOPS = 20_000_000
 _ROM_SIZE = 0x10000
@@ -155,18 +158,31 @@ def arm_payload() -> bytes:
 
 def _run(accelerator: Accelerator, argv: list[str], expected: int, deadline: float) -> Verdict:
     start = time.monotonic()
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )
     try:
         _, output = process.communicate(timeout=deadline)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:
         process.kill()
         process.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
         return Verdict(accelerator, False, f"a tiny guest did not finish within {deadline:g} s")
     seconds = time.monotonic() - start
     if process.returncode == expected:
         return Verdict(accelerator, True, "a tiny guest ran to its end", round(seconds, 3))
     said = output.decode(errors="replace").strip().splitlines()
     return Verdict(accelerator, False, "; ".join(said[-3:]) if said else f"QEMU ended with status {process.returncode}")
+
+
+def _die_with_parent() -> None:
+    """In the child before it becomes QEMU: end with the command that probes, even when that is killed (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _kvm_refusal() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from appcat.errors import InsufficientMemory, InsufficientSpace, InvalidInput, PortInUse
+from appcat.errors import AppcatError, InsufficientMemory, InsufficientSpace, InvalidInput, PortInUse
 from appcat.model.port import PortForward, Protocol
 from appcat.model.size import MIB, format_size
 from appcat.model.vm import Vm
@@ -22,16 +22,33 @@ SPACE_TO_START = 4 * MIB
 FIRST_SSH_PORT, LAST_SSH_PORT = 20022, 32767
 
 
-def check_memory(memory: int) -> None:
-    """Raise InsufficientMemory when a vm of ``memory`` bytes does not fit this host now; the message shows the sum."""
+def check_memory(ctx: Context, memory: int) -> None:
+    """Raise InsufficientMemory when a vm of ``memory`` bytes does not fit this host now; the message shows the sum.
+
+    Guests take their memory page by page, so what running vms were promised and have not touched yet counts as well.
+    """
     have = psutil.virtual_memory()
-    if memory <= have.available:
+    promised = sum(_untouched(ctx, name) for name in ctx.store.names())
+    left = max(have.available - promised, 0)
+    if memory <= left:
         return
     raise InsufficientMemory(
-        f"the vm wants {format_size(memory)} of memory; this host has {format_size(have.total)}, "
-        f"of which {format_size(have.total - have.available)} are in use and {format_size(have.available)} are left",
+        f"the vm wants {format_size(memory)} of memory; of this host's {format_size(have.total)} "
+        f"{format_size(have.available)} are free, {format_size(promised)} of them promised to running vms: "
+        f"{format_size(left)} are left",
         hint="give it less with --memory, or stop other vms",
     )
+
+
+def _untouched(ctx: Context, name: str) -> int:
+    """Bytes that a living vm may still come to use."""
+    run = ctx.store.load_run(name)
+    if run is None or run.pid is None:
+        return 0
+    with contextlib.suppress(AppcatError, OSError, psutil.Error):
+        if locks.is_held(ctx.layout.vm(name).run_lock):
+            return max(ctx.store.load(name).memory - psutil.Process(run.pid).memory_info().rss, 0)
+    return 0
 
 
 def check_space(directory: Path, wanted: int = SPACE_TO_START) -> None:
@@ -111,6 +128,17 @@ def _process_on(forward: PortForward) -> str:
             if forward.clashes(PortForward(port, 0, address, forward.protocol)):
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     return ""
+
+
+def ssh_ports(ctx: Context) -> set[int]:
+    """SSH ports that the vms of this home have; the caller holds the allocation lock."""
+    ports = set()
+    for name in ctx.store.names():
+        try:
+            ports.add(ctx.store.load(name).ssh_port)
+        except AppcatError:
+            continue
+    return ports
 
 
 def free_ssh_port(taken: set[int], start: int) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
 import uuid
 from dataclasses import dataclass, field
 
 import psutil
 
-from appcat.errors import AppcatError, InsufficientMemory
+from appcat.errors import InsufficientMemory
 from appcat.guest.identity import SshKey
 from appcat.model.image import Image
 from appcat.model.machine import pinned_machine
@@ -19,7 +20,7 @@ from appcat.model.size import format_size
 from appcat.model.vm import Disk, Nic, RestartPolicy, TemplateRef, Vm, check_cpus
 from appcat.qemu import img
 from appcat.services import templates
-from appcat.services.admission import check_space, free_ssh_port
+from appcat.services.admission import check_space, free_ssh_port, ssh_ports
 from appcat.services.context import Context, now
 from appcat.services.keys import user_key
 from appcat.store import locks
@@ -97,7 +98,7 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
         ports=request.ports,
         restart=request.restart,
         autostart=request.autostart,
-        owner=getpass.getuser(),
+        owner=_user_name(),
         labels=request.labels,
     )
 
@@ -111,15 +112,11 @@ def _prepare(paths: VmPaths, vm: Vm) -> None:
     write_atomic(paths.known_hosts, f"{vm.name} {key.public_line}\n")
 
 
-def ssh_ports(ctx: Context) -> set[int]:
-    """SSH ports that the vms of this home have; the caller holds the allocation lock."""
-    ports = set()
-    for name in ctx.store.names():
-        try:
-            ports.add(ctx.store.load(name).ssh_port)
-        except AppcatError:
-            continue
-    return ports
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def random_mac() -> str:

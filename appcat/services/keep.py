@@ -80,6 +80,7 @@ class Keeper:
     serve: bool = False
     watches: dict[str, Watch] = field(default_factory=dict)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
+    troubles: dict[str, str] = field(default_factory=dict)
     clock_offset: float = field(default_factory=lambda: time.time() - time.monotonic())
 
     def run(self) -> None:
@@ -102,9 +103,17 @@ class Keeper:
         for name in names:
             try:
                 self._keep(name)
+                self.troubles.pop(name, None)
             except (AppcatError, OSError) as error:
-                log.warning("%s: %s", name, error)
+                self._note_trouble(name, str(error))
+        bound_log(self.ctx.layout.keeper_log)
         self._correct_clocks()
+
+    def _note_trouble(self, name: str, text: str) -> None:
+        """Once, not at every tick."""
+        if self.troubles.get(name) != text:
+            self.troubles[name] = text
+            log.warning("%s: %s", name, text)
 
     def _keep(self, name: str) -> None:
         if is_alive(self.ctx, name):
@@ -120,6 +129,9 @@ class Keeper:
 
     def _watch(self, name: str) -> None:
         watch = self.watches.get(name)
+        if watch and watch.handle.wait(0):  # ended, and started again since the last look
+            self.watches.pop(name).close()
+            watch = None
         if watch is None:
             run = self._identify(name)
             if run is None or run.pid is None:
@@ -296,6 +308,8 @@ def bound_log(path: Path, limit: int = CONSOLE_LIMIT) -> None:
     """
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > limit:
-            shutil.copyfile(path, path.with_name(path.name + ".1"))
-            with path.open("r+b") as file:
-                file.truncate(0)
+            try:
+                shutil.copyfile(path, path.with_name(path.name + ".1"))
+            finally:  # on a full disk the old part is lost, but the log stays bounded
+                with path.open("r+b") as file:
+                    file.truncate(0)

@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 from appcat import command
 from appcat.errors import AppcatError, Unavailable, from_os_error
 from appcat.model.host import System, host_system
+from appcat.model.status import Observation, Status
 from appcat.services.context import Context
 from appcat.store import locks
 from appcat.store.files import unlink, write_atomic
@@ -37,6 +38,12 @@ def ensure(ctx: Context) -> None:
             _spawn(ctx)
     except (OSError, AppcatError) as error:
         log.warning("the keeper could not be started: %s", error)
+
+
+def ensure_keeper(ctx: Context, seen: list[Observation]) -> None:
+    """Start a keeper if one is missing where any of the vms just ``seen`` needs it: whoever comes next carries on."""
+    if any(vm.status not in (Status.STOPPED, Status.BROKEN) for vm in seen):
+        ensure(ctx)
 
 
 def _spawn(ctx: Context) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from appcat.errors import AppcatError, Broken
+from appcat.errors import AppcatError, Broken, NotFound
 from appcat.model.run import Exit, ExitCause, Run
 from appcat.model.status import Observation, Status
 from appcat.model.vm import Vm
@@ -21,14 +21,24 @@ LOG_TAIL_BYTES = 4096
 
 def list_vms(ctx: Context) -> list[Observation]:
     """Every vm of this home, broken ones included, by name."""
-    found = (_look(ctx, name) for name in ctx.store.names())
+    found = (_look_safely(ctx, name) for name in ctx.store.names())
     return [seen for seen in found if seen is not None]
+
+
+def _look_safely(ctx: Context, name: str) -> Observation | None:
+    """As ``_look``; what the system refuses concerns this vm alone."""
+    try:
+        return _look(ctx, name)
+    except OSError as error:
+        return Observation(name, Status.BROKEN, f"{error.filename or name}: {error.strerror}")
+    except AppcatError as error:
+        return Observation(name, Status.BROKEN, error.message)
 
 
 def show(ctx: Context, name: str) -> Observation:
     """One vm; raises NotFound or InvalidInput."""
     ctx.store.find(name)
-    seen = _look(ctx, name)
+    seen = _look_safely(ctx, name)
     if seen is None:
         ctx.store.find(name)
         raise AppcatError(f"{name} changes too fast to be looked at", hint="try again")
@@ -59,7 +69,7 @@ def _look(ctx: Context, name: str) -> Observation | None:
             return None
         alive = "; its QEMU still runs" if is_alive(ctx, name) else ""
         return Observation(name, Status.BROKEN, error.message + alive, run=ctx.store.load_run(name))
-    except AppcatError:
+    except NotFound:
         return None
     run = ctx.store.load_run(name)
     who = locks.holder(paths.op_lock)

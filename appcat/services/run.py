@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from appcat.model.size import MIB
 from appcat.model.vm import Vm
 from appcat.services.admission import check_memory, check_port
 from appcat.services.context import Context
 from appcat.services.create import CreateRequest, check_request, create
 from appcat.services.start import READY_DEADLINE, start
-
-LEAST_MEMORY = 64 * MIB
 
 
 def run(ctx: Context, request: CreateRequest, *, ready_within: float = READY_DEADLINE) -> Vm:
@@ -19,7 +16,8 @@ def run(ctx: Context, request: CreateRequest, *, ready_within: float = READY_DEA
     ``start`` raise; a vm whose start fails stays, powered off or as it is, to be looked at.
     """
     check_request(ctx, request)
-    check_memory(request.memory or LEAST_MEMORY)
+    if request.memory is not None:
+        check_memory(ctx, request.memory)
     for forward in request.ports:
         check_port(ctx, request.name, forward)
     create(ctx, request)

@@ -120,7 +120,7 @@ def console_tail(path: Path, lines: int = 15) -> str:
 
 
 def _launch(ctx: Context, vm: Vm) -> Vm:
-    admission.check_memory(vm.memory)
+    admission.check_memory(ctx, vm.memory)
     admission.check_space(ctx.layout.home)
     admission.check_ports(ctx, vm)
     stored = _image_of(ctx, vm)
@@ -132,7 +132,7 @@ def _launch(ctx: Context, vm: Vm) -> Vm:
             _run_qemu(ctx, vm, stored)
             return vm
         except _PortTakenError as taken:
-            if taken.port != vm.ssh_port:
+            if taken.forward != (vm.ssh_forward.protocol, vm.ssh_port):
                 admission.check_ports(ctx, vm)
             vm = _with_new_ssh_port(ctx, vm)
     raise PortInUse(f"no host port could be had for {vm.name}", hint="see which ports are in use: ss -ltn")
@@ -141,9 +141,9 @@ def _launch(ctx: Context, vm: Vm) -> Vm:
 class _PortTakenError(Exception):
     """Somebody took a host port between our look and QEMU's claim."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, protocol: str, port: int) -> None:
         super().__init__(port)
-        self.port = port
+        self.forward = (protocol, port)
 
 
 def _image_of(ctx: Context, vm: Vm) -> StoredImage:
@@ -152,10 +152,8 @@ def _image_of(ctx: Context, vm: Vm) -> StoredImage:
 
 
 def _with_new_ssh_port(ctx: Context, vm: Vm) -> Vm:
-    from appcat.services.create import ssh_ports
-
     with locks.hold(ctx.layout.home_lock, f"start {vm.name}"):
-        port = admission.free_ssh_port(ssh_ports(ctx), vm.ssh_port - admission.FIRST_SSH_PORT + 1)
+        port = admission.free_ssh_port(admission.ssh_ports(ctx), vm.ssh_port - admission.FIRST_SSH_PORT + 1)
         moved = dataclasses.replace(vm, ssh_port=port)
         ctx.store.save(moved)
     log.info("the SSH port of %s moves from %d to %d", vm.name, vm.ssh_port, port)
@@ -229,7 +227,7 @@ def _fail(ctx: Context, vm: Vm) -> None:
     reason = output.splitlines()[-1] if output else "it said nothing"
     settle(ctx, vm.name, Exit(ExitCause.NOT_STARTED, f"QEMU did not start: {reason}", now()))
     if match := _FORWARD_FAILED.search(output):
-        raise _PortTakenError(int(match["port"]))
+        raise _PortTakenError(match["protocol"], int(match["port"]))
     raise QemuError(
         f"QEMU did not start {vm.name}: {reason}",
         hint=f"its whole output is in {ctx.layout.vm(vm.name).qemu_log}; 'appcat doctor' checks this host",

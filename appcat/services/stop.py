@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 STOP_DEADLINE = 60.0
 AGENT_PATIENCE = 3.0
-ASK_AGAIN = 5.0
+ASK_AGAIN = 2.0
 KILL_DEADLINE = 10.0
 
 

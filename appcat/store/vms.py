@@ -143,7 +143,7 @@ def not_found(name: str) -> NotFound:
 
 def already_exists(name: str) -> AlreadyExists:
     """The error for a name that is taken."""
-    hint = f"choose another name, or 'appcat vm delete {name}'"
+    hint = f"use it (appcat vm start {name}), choose another name, or delete it (appcat vm delete {name})"
     return AlreadyExists(f"a vm called {name} exists already", hint=hint)
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from appcat.guest.ssh import Streams
+from appcat.guest.remote import Streams
 from appcat.services.create import CreateRequest
 from appcat.services.execute import execute
 from appcat.services.run import run

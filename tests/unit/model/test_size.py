@@ -70,7 +70,7 @@ def test_the_bounds_themselves_are_fine() -> None:
     assert parse_memory("96M") == 96 * MIB
     assert parse_memory("4T") == 4 * TIB
     assert parse_disk("16M") == 16 * MIB
-    assert parse_disk("64T") == 64 * TIB
+    assert parse_disk("2T") == 2 * TIB
 
 
 def test_memory_is_a_whole_number_of_mib() -> None:

@@ -109,18 +109,18 @@ def test_privileged_port_is_refused_with_the_way_out(ctx: Context) -> None:
     assert "ip_unprivileged_port_start=79" in hint
 
 
-def test_memory_the_host_does_not_have_is_refused_with_the_sum() -> None:
+def test_memory_the_host_does_not_have_is_refused_with_the_sum(ctx: Context) -> None:
     with pytest.raises(InsufficientMemory) as caught:
-        admission.check_memory(1024 * TIB)
+        admission.check_memory(ctx, 1024 * TIB)
     total = psutil.virtual_memory().total
-    assert caught.value.message.startswith("the vm wants 1024 TiB of memory; this host has ")
+    assert caught.value.message.startswith("the vm wants 1024 TiB of memory; of this host's ")
     assert admission.format_size(total) in caught.value.message
-    assert " are in use and " in caught.value.message
+    assert " 0 B of them promised to running vms" in caught.value.message
     assert caught.value.message.endswith(" are left")
 
 
-def test_memory_the_host_has_is_granted() -> None:
-    admission.check_memory(1)
+def test_memory_the_host_has_is_granted(ctx: Context) -> None:
+    admission.check_memory(ctx, 1)
 
 
 def test_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
