@@ -52,8 +52,6 @@ def main() -> None:
         status = app()
     except AppcatError as error:
         _leave(error)
-    except KeyboardInterrupt:
-        _interrupted()
     except OSError as error:
         _leave(from_os_error(error, "talking to the system"))
     except Exception as error:
@@ -81,10 +79,3 @@ def _leave(error: AppcatError) -> NoReturn:
     before_command = sys.argv[1:] if "--" not in sys.argv else sys.argv[1 : sys.argv.index("--")]
     print_error(error, as_json="--json" in before_command)
     sys.exit(error.exit_code)
-
-
-def _interrupted() -> NoReturn:
-    """At once, whatever threads still wait for: every step is safe to be cut off, and a vm that starts goes on."""
-    print("interrupted; 'appcat vm list' says where things are", file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(130)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+INTERRUPTED = "interrupted; what has begun goes on: see 'appcat vm list'"
+
 if TYPE_CHECKING:
     from rich.status import Status
 
@@ -81,10 +83,16 @@ def _colours(stream: Any) -> bool:
 @contextlib.contextmanager
 def progress() -> Iterator[Progress]:
     """A progress callback: a moving line on a terminal, each step once on anything else."""
-    if sys.stderr.isatty():
-        with _moving() as report:
+    try:
+        with _moving() if sys.stderr.isatty() else _plain() as report:
             yield report
-        return
+    except KeyboardInterrupt:
+        note(INTERRUPTED)
+        raise
+
+
+@contextlib.contextmanager
+def _plain() -> Iterator[Progress]:
     seen: set[str] = set()
 
     def report_plain(step: str, _done: int, _total: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from appcat.app import App
-from appcat.cli.output import print_error, print_json, progress, say
+from appcat.cli.output import INTERRUPTED, note, print_error, print_json, progress, say
 from appcat.errors import AppcatError, from_os_error
 from appcat.services.context import Context
 
@@ -43,9 +44,10 @@ def _outcomes(names: list[str], action: Action, context: Context) -> list[Outcom
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
         return [future.result() for future in [pool.submit(_outcome, action, context, name) for name in names]]
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+    except KeyboardInterrupt:
+        # At once, whatever the threads still wait for: every step is safe to be cut off.
+        note(INTERRUPTED)
+        os._exit(130)
     finally:
         pool.shutdown(wait=False)
 

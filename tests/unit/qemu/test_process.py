@@ -24,6 +24,8 @@ def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose command line carries a uuid, as a QEMU's does."""
     code = "import time; time.sleep(60)"
     with spawned([sys.executable, "-c", code, "-uuid", UUID], tmp_path / "log") as child:
+        # The parent of a vfork goes on a moment before the kernel shows the new command line.
+        eventually(lambda: process.runs_vm(child.pid, UUID))
         yield child
 
 
