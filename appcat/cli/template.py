@@ -57,7 +57,9 @@ def build(
     image = stored.image
     say(f"{image.template} {image.digest[:12]}")
     say(f"  kernel + initramfs   {format_size(image.kernel.size)} + {format_size(image.initramfs.size)}")
-    say(f"  decompressed kernel  {format_size(image.vmlinux.size)} (cache, for faster boots)")
+    say(
+        f"  decompressed         {format_size(image.vmlinux.size)} + {format_size(image.rootfs.size)} (cache, to boot from)"
+    )
     say(f"  packages             {len(image.packages)}")
     say(f"  in                   {stored.directory}")
 

@@ -25,7 +25,8 @@ def request(path: Path, statements: Sequence[str], timeout: float) -> str:
     deadline = time.monotonic() + timeout
     try:
         with LineChannel(path, timeout) as channel:
-            channel.send(document(identifier, statements).encode(), deadline)
+            # An empty line first: it ends what a client that vanished may have left half said.
+            channel.send(b"\n" + document(identifier, statements).encode(), deadline)
             while True:
                 kind, _, rest = channel.read_line(deadline).decode(errors="replace").partition(" ")
                 answered, _, text = rest.partition(" ")

@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.cat import Cat, keepers_of, parallel, wait_until
+from tests.cat import Cat, command_lines, keepers_of, parallel, wait_until
 from tests.conftest import cat_in
 
 pytestmark = pytest.mark.vm
@@ -346,3 +347,57 @@ def kill_keepers(cat: Cat) -> None:
     for pid in keepers_of([cat.home]):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not keepers_of([cat.home]), what="the keeper's end")
+
+
+def test_probe_does_not_outlive_its_command(cat: Cat, tmp_path: Path) -> None:
+    fresh = Cat(cat.home, tmp_path / "cache", prefix=cat.prefix)
+    victim = fresh.popen("doctor")
+    wait_until(probing, what="a probe")
+    victim.kill()
+    victim.communicate()
+    wait_until(lambda: not probing(), what="the probe's end")
+
+
+def probing() -> list[int]:
+    return [pid for pid, args in command_lines().items() if any("appcat-probe-" in arg for arg in args)]
+
+
+def test_disk_that_cannot_be_mounted_takes_no_data(cat: Cat) -> None:
+    cat("vm", "run", "web", "--disk", "32M", "--", "sh", "-c", "echo precious > /data/x")
+    cat("vm", "exec", "web", "--", "sh", "-c", "dd if=/dev/urandom of=/dev/vda seek=2 count=2 2>/dev/null; sync")
+    cat("vm", "kill", "web")
+    cat("vm", "start", "web")
+    assert cat.try_("vm", "exec", "web", "--", "sh", "-c", "echo lost > /data/y").returncode != 0
+    assert "cannot be mounted" in (cat.home / "vms" / "web" / "console.log").read_text(errors="replace")
+
+
+def test_directory_of_somebody_else_breaks_nothing(cat: Cat) -> None:
+    cat.create("mine")
+    cat.create("theirs")
+    theirs = cat.home / "vms" / "theirs"
+    (theirs / "vm.json").unlink()
+    (theirs / "vm.json").mkdir()
+    (theirs / "op.lock").unlink()
+    (theirs / "op.lock").mkdir()
+    listed = cat.list()
+    assert (listed["mine"]["status"], listed["theirs"]["status"]) == ("stopped", "broken")
+    (theirs / "op.lock").rmdir()
+    cat("vm", "delete", "--force", "theirs")
+
+
+def test_memory_promised_to_running_vms_counts(cat: Cat) -> None:
+    half = psutil.virtual_memory().available // 2 // (1 << 30) + 1
+    cat.create("one", "--memory", f"{half}G")
+    cat.create("two", "--memory", f"{half}G")
+    cat("vm", "start", "--no-wait", "one")
+    error = cat.fails("no-memory", "vm", "start", "two", "--json")
+    assert "promised to running vms" in error["message"]
+    cat("vm", "kill", "one")
+    cat("vm", "start", "--no-wait", "two")
+
+
+def test_stop_while_the_guest_boots(cat: Cat) -> None:
+    cat.create("web")
+    cat("vm", "start", "--no-wait", "web")
+    cat("vm", "stop", "web")
+    assert cat.status("web") == "stopped"
