@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import BinaryIO, TextIO
 
 from appcat.cli.output import print_error
 from appcat.errors import DeadlineExceeded, InvalidInput
@@ -19,7 +21,17 @@ def run_command(ctx: Context, name: str, command: Sequence[str], timeout: float 
     if not command:
         raise InvalidInput("there is no command to run", hint=f"appcat vm exec {name} -- COMMAND")
     stdin = sys.stdin.buffer if sys.stdin else None
-    streams = Streams(stdin, sys.stdout.buffer, sys.stderr.buffer)
+    # Unbuffered: what could not be written must not be tried again when the interpreter ends.
+    with _unbuffered(sys.stdout) as out, _unbuffered(sys.stderr) as err:
+        return _run(ctx, name, command, Streams(stdin, out, err), timeout)
+
+
+def _unbuffered(stream: TextIO) -> BinaryIO:
+    stream.flush()
+    return os.fdopen(os.dup(stream.fileno()), "wb", buffering=0)
+
+
+def _run(ctx: Context, name: str, command: Sequence[str], streams: Streams, timeout: float | None) -> int:
     try:
         return execute(ctx, name, command, streams, timeout=timeout)
     except BrokenPipeError:

@@ -57,9 +57,7 @@ def build(
     image = stored.image
     say(f"{image.template} {image.digest[:12]}")
     say(f"  kernel + initramfs   {format_size(image.kernel.size)} + {format_size(image.initramfs.size)}")
-    say(
-        f"  decompressed         {format_size(image.vmlinux.size)} + {format_size(image.rootfs.size)} (cache, to boot from)"
-    )
+    say(f"  decompressed (cache) {format_size(image.vmlinux.size)} + {format_size(image.rootfs.size)}")
     say(f"  packages             {len(image.packages)}")
     say(f"  in                   {stored.directory}")
 

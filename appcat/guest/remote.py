@@ -117,8 +117,7 @@ class _Pump(threading.Thread):
     def run(self) -> None:
         try:
             while chunk := self._receive(CHUNK):
-                self._target.write(chunk)
-                self._target.flush()
+                _write_all(self._target, chunk)
         except OSError as error:
             self._error = error
             self._channel.close()
@@ -129,6 +128,14 @@ class _Pump(threading.Thread):
             raise self._error
         if self._error is not None:
             raise from_os_error(self._error, "writing the command's output") from self._error
+
+
+def _write_all(target: BinaryIO, data: bytes) -> None:
+    """Write and flush; an unbuffered target takes what it can at a time."""
+    left = memoryview(data)
+    while left:
+        left = left[target.write(left) :]
+    target.flush()
 
 
 def _feed(channel: paramiko.Channel, source: BinaryIO | None, ended: threading.Event) -> None:
