@@ -12,8 +12,9 @@ SCHEMA = 1
 class Run:
     """One life of a QEMU process.
 
-    ``pid`` is None in the moment between deciding to start and knowing the process; ``pid_started`` (seconds since
-    the epoch) tells a reused pid apart. ``boot_id`` names the host's boot, so a record left by a reboot is known.
+    ``pid`` is None in the moment between deciding to start and knowing the process; ``pid_started`` (seconds since the
+    epoch) says which process that was, for whoever reads the file later. ``boot_id`` names the host's boot, so a record
+    left by a reboot is known.
     """
 
     uuid: str

@@ -246,7 +246,7 @@ def keep(ctx: Context, *, service: bool = False) -> bool:
 
 def autostart(ctx: Context) -> list[str]:
     """Start the ``--autostart`` vms if this host boot has not seen it done; returns the names of those started."""
-    with locks.hold(ctx.layout.home / "autostart.lock", "autostart"):
+    with locks.hold(ctx.layout.autostart_lock, "autostart"):
         if _served(ctx) == boot_id():
             return []
         started = [name for name in ctx.store.names() if _autostart_one(ctx, name)]

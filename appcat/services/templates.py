@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from appcat.build.recipe import RECIPE, template_names
 from appcat.errors import AppcatError, NotFound
 from appcat.model.name import check_name, shorten
 from appcat.services.context import Context
 from appcat.store.images import ImageStore, StoredImage
-
-RECIPE = "template.toml"
 
 
 @dataclass(frozen=True)
@@ -26,19 +25,19 @@ class TemplateInfo:
 
 def images(ctx: Context) -> ImageStore:
     """The cache of built images."""
-    return ImageStore(ctx.settings.cache / "images")
+    return ImageStore(ctx.layout.images)
 
 
 def list_templates(ctx: Context) -> list[TemplateInfo]:
     """Every template there is a recipe for, by name."""
-    return [_info(ctx, name) for name in _names(ctx)]
+    return [_info(ctx, name) for name in template_names(ctx.settings.templates)]
 
 
 def find(ctx: Context, name: str) -> Path:
     """The directory of the template's recipe; raises NotFound or InvalidInput."""
     directory = ctx.settings.templates / check_name(name)
     if not (directory / RECIPE).is_file():
-        known = ", ".join(_names(ctx)) or "none"
+        known = ", ".join(template_names(ctx.settings.templates)) or "none"
         raise NotFound(f"there is no template {shorten(name)}", hint=f"there is: {known}", code="template-not-found")
     return directory
 
@@ -75,7 +74,3 @@ def _info(ctx: Context, name: str) -> TemplateInfo:
     except AppcatError as error:
         return TemplateInfo(name, "", directory, None, error.message)
     return TemplateInfo(name, source.recipe.description, directory, images(ctx).find(source.fingerprint))
-
-
-def _names(ctx: Context) -> list[str]:
-    return sorted(path.parent.name for path in ctx.settings.templates.glob(f"*/{RECIPE}"))

@@ -6,7 +6,8 @@
       home.lock                 allocation lock: held while something that spans vms is decided (ssh ports)
       keeper.lock keeper.json   the keeper's own lock; the host boot it has served
       keeper.log
-      ssh/id_ed25519[.pub]      the key that logs in to every guest of this home
+      autostart.lock            held while the vms of a host boot are brought back
+      ssh/id_ed25519[.pub]      the key that logs in to every guest of this home; .lock while it is made
       vms/NAME/
         vm.json                 the spec (``model.vm.Vm``)
         run.json                only while QEMU is thought to live (``model.run.Run``)
@@ -183,6 +184,16 @@ class Layout:
     def keeper_log(self) -> Path:
         """The keeper's own words."""
         return self.home / "keeper.log"
+
+    @property
+    def autostart_lock(self) -> Path:
+        """Held while the autostart vms are brought back."""
+        return self.home / "autostart.lock"
+
+    @property
+    def images(self) -> Path:
+        """The cache of images (``store.images`` names what is in it)."""
+        return self.settings.cache / "images"
 
     @property
     def user_key(self) -> Path:
