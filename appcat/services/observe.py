@@ -16,6 +16,7 @@ from appcat.store.boot import boot_id
 POLL = 0.02
 STATUS_WAIT = 5.0
 MONITOR_PATIENCE = 3.0
+END_PATIENCE = 2.0
 LOG_TAIL_BYTES = 4096
 
 
@@ -78,7 +79,8 @@ def _look(ctx: Context, name: str) -> Observation | None:
     if not is_alive(ctx, name):
         return Observation(name, Status.STOPPED, vm=vm, last_exit=_last_exit(ctx, name, run))
     status, detail = _ask_qemu(ctx, name, vm)
-    return Observation(name, status, detail, vm, run)
+    last = _last_exit(ctx, name, ctx.store.load_run(name)) if status is Status.STOPPED else None
+    return Observation(name, status, detail, vm, run, last)
 
 
 def _ask_qemu(ctx: Context, name: str, vm: Vm) -> tuple[Status, str]:
@@ -101,7 +103,8 @@ def _query(ctx: Context, vm: Vm) -> str:
 
 def _silence(ctx: Context, name: str, error: MonitorError) -> tuple[Status, str]:
     """What a silent monitor means: QEMU ended meanwhile, a command works on it, or it hangs."""
-    if not is_alive(ctx, name):
+    # A QEMU that ends closes its sockets a moment before its lock.
+    if ended_by(ctx, name, time.monotonic() + END_PATIENCE):
         return Status.STOPPED, ""
     if who := locks.holder(ctx.layout.vm(name).op_lock):
         return Status.BUSY, who.verb
