@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+from appcat.checks import TICK, Check, unchecked
 
 QUEUE_POLL = 0.02
 
@@ -40,37 +43,43 @@ class LineChannel:
         """The descriptor, for select."""
         return self._socket.fileno()
 
-    def send(self, data: bytes, deadline: float) -> None:
-        """Send all of ``data``; raises ChannelClosed or ChannelTimeout."""
+    def send(self, data: bytes, deadline: float, descriptors: Sequence[int] = ()) -> None:
+        """Send all of ``data``, and open files with its first byte; raises ChannelClosed or ChannelTimeout."""
         self._socket.settimeout(_left(deadline))
         try:
-            self._socket.sendall(data)
+            sent = socket.send_fds(self._socket, [data], list(descriptors)) if descriptors else 0
+            self._socket.sendall(data[sent:])
         except TimeoutError as error:
             raise ChannelTimeout from error
         except OSError as error:
             raise ChannelClosed(str(error)) from error
 
-    def read_line(self, deadline: float) -> bytes:
-        """The next line without its end; raises ChannelClosed or ChannelTimeout."""
+    def read_line(self, deadline: float, check: Check = unchecked) -> bytes:
+        """The next line without its end; raises ChannelClosed, ChannelTimeout, and what ``check`` raises meanwhile."""
         while (end := self._buffer.find(b"\n")) < 0:
-            self._fill(deadline)
+            self._fill(deadline, check)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line.rstrip(b"\r")
 
-    def _fill(self, deadline: float) -> None:
-        self._socket.settimeout(_left(deadline))
-        try:
-            chunk = self._socket.recv(65536)
-        except TimeoutError as error:
-            raise ChannelTimeout from error
-        except OSError as error:
-            raise ChannelClosed(str(error)) from error
+    def _fill(self, deadline: float, check: Check) -> None:
+        chunk = self._receive(deadline, check)
         if not chunk:
             raise ChannelClosed("closed by the other side")
         if len(self._buffer) + len(chunk) > self.LONGEST_LINE:
             raise ChannelClosed("an endless line")
         self._buffer += chunk
+
+    def _receive(self, deadline: float, check: Check) -> bytes:
+        while True:
+            left = _left(deadline)
+            self._socket.settimeout(left if check is unchecked else min(left, TICK))
+            try:
+                return self._socket.recv(65536)
+            except TimeoutError:
+                check()
+            except OSError as error:
+                raise ChannelClosed(str(error)) from error
 
 
 def _connect(path: Path, timeout: float) -> socket.socket:

@@ -9,9 +9,11 @@ import logging
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from appcat.checks import TICK, Check, unchecked
 from appcat.errors import AppcatError, CommandError, MissingTool, from_os_error
 
 log = logging.getLogger(__name__)
@@ -54,35 +56,55 @@ def run(
     timeout: float = DEFAULT_TIMEOUT,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    check: Check = unchecked,
 ) -> str:
     """Run a program to its end and return what it printed on standard output.
 
     ``timeout`` is in seconds. Raises MissingTool when the program is not there, CommandError when it fails or takes
-    too long; the error's details hold the last lines it printed.
+    too long; the error's details hold the last lines it printed. What ``check`` raises meanwhile ends the program.
     """
     line = shlex.join(str(arg) for arg in argv)
     log.debug("run %s", line)
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             [str(arg) for arg in argv],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=env,
             cwd=cwd,
             errors="replace",
             encoding="utf-8",
-            check=False,
         )
     except OSError as error:
         raise _cannot_start(str(argv[0]), error) from error
-    except subprocess.TimeoutExpired as error:
-        raise CommandError(f"{argv[0]} took longer than {timeout:g} s", hint=f"try it by hand: {line}") from error
-    if done.returncode != 0:
-        tail = "\n".join((done.stderr or done.stdout).strip().splitlines()[-DETAIL_LINES:])
-        reason = tail.splitlines()[-1] if tail else f"exit status {done.returncode}"
+    with child:
+        try:
+            output, errors = _communicate(child, timeout, check)
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise CommandError(f"{argv[0]} took longer than {timeout:g} s", hint=f"try it by hand: {line}") from error
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode != 0:
+        tail = "\n".join((errors or output).strip().splitlines()[-DETAIL_LINES:])
+        reason = tail.splitlines()[-1] if tail else f"exit status {child.returncode}"
         raise CommandError(f"{Path(str(argv[0])).name} failed: {reason}", hint=f"try it by hand: {line}", details=tail)
-    return done.stdout
+    return output
+
+
+def _communicate(child: subprocess.Popen[str], timeout: float, check: Check) -> tuple[str, str]:
+    """What the program printed, once it has ended; raises TimeoutExpired, and what ``check`` raises."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = max(deadline - time.monotonic(), 0.0)
+        try:
+            return child.communicate(timeout=left if check is unchecked else min(left, TICK))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                raise
+            check()
 
 
 def _cannot_start(program: str, error: OSError) -> AppcatError:

@@ -12,7 +12,9 @@ that programs may rely on. ``details`` holds what helps only when one looks clos
     |   |-- AlreadyExists     the name is taken
     |   |-- Busy              somebody else holds the lock
     |   |-- WrongState        e.g. exec in a stopped vm
-    |   `-- PortInUse         a host port is taken
+    |   |-- Stale             it was changed since the caller looked (If-Match)
+    |   |-- PortInUse         a host port is taken
+    |   `-- Cancelled         somebody called the operation off
     |-- Broken                a file of ours is damaged or from a newer appcat
     |-- Unavailable           this host lacks something: QEMU, memory, disk space, file locks
     |   |-- InsufficientSpace
@@ -26,6 +28,8 @@ that programs may rely on. ``details`` holds what helps only when one looks clos
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class AppcatError(Exception):
@@ -85,10 +89,22 @@ class WrongState(Conflict):
     code = "wrong-state"
 
 
+class Stale(Conflict):
+    """What the caller has seen is not what is there any more: somebody else changed it in between."""
+
+    code = "stale"
+
+
 class PortInUse(Conflict):
     """A host port that a vm wants is taken; the message names the owner where it can be known."""
 
     code = "port-in-use"
+
+
+class Cancelled(Conflict):
+    """Somebody called the operation off while it was under way; what was begun is as after an interrupt."""
+
+    code = "cancelled"
 
 
 class Broken(AppcatError):
@@ -155,6 +171,23 @@ class DeadlineExceeded(GuestError):
     """Something did not happen in the time it was given."""
 
     code = "deadline-exceeded"
+
+
+def from_parts(parts: Mapping[str, object]) -> AppcatError:
+    """The error whose ``code``, ``message``, ``hint``, ``details`` and ``exit_code`` were told by another process.
+
+    A code that is not known here stays what it is, on the class that its exit status belongs to.
+    """
+    known = [found for found in globals().values() if isinstance(found, type) and issubclass(found, AppcatError)]
+    told = {key: str(parts.get(key) or "") for key in ("code", "message", "hint", "details")}
+    status = parts.get("exit_code")
+    same_code = [found for found in known if found.code == told["code"]]
+    same_status = [found for found in known if found.exit_code == status]  # the first one is the most general
+    kind = (same_code or same_status or [AppcatError])[0]
+    error = kind(told["message"] or told["code"], hint=told["hint"], details=told["details"], code=told["code"])
+    if isinstance(status, int):
+        error.exit_code = status
+    return error
 
 
 def from_os_error(error: OSError, doing: str) -> AppcatError:

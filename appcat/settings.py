@@ -6,6 +6,7 @@ what      default                        why there
 home      platformdirs' user data dir    the virtual machines: one directory each
 cache     platformdirs' user cache dir   images and probe verdicts: everything in it can be made again
 runtime   /tmp/appcat-UID/HASH           sockets: short (108-byte limit), and not /run/user, which vanishes at logout
+memory    /dev/shm/appcat-UID/HASH       frozen memory of running vms, while there is room; elsewhere it is in home
 ========  =============================  ==========================================================================
 
 ``APPCAT_HOME`` moves home and puts the cache inside it; ``APPCAT_CACHE`` moves the cache alone, so that several homes
@@ -22,6 +23,23 @@ from pathlib import Path
 
 from appcat.errors import InvalidInput
 
+SHM = Path("/dev/shm")
+
+# Variables that appcat reads, for the reference; the keys of ``model.config`` have variables of their own.
+ENVIRONMENT = {
+    "APPCAT_HOME": "The directory where virtual machines live; the cache goes inside it.",
+    "APPCAT_CACHE": "The directory where images live, when several homes are to share them.",
+    "APPCAT_HOST": "Work with the daemon at this URL: unix:///PATH, https://HOST:PORT or ssh://USER@HOST.",
+    "APPCAT_CONTEXT": "Work with this context, whatever 'appcat context use' says; 'local' is this computer.",
+    "APPCAT_TOKEN": "The token that opens the daemon at APPCAT_HOST or --host; better kept in APPCAT_TOKEN_FILE.",
+    "APPCAT_TOKEN_FILE": "A file with that token.",
+    "APPCAT_FINGERPRINT": "The SHA-256 of the certificate that the daemon at APPCAT_HOST or --host has.",
+    "APPCAT_CA_FILE": "The authorities that may have signed its certificate, a PEM file.",
+    "APPCAT_ACCELERATOR": "Use this accelerator (kvm, hvf or tcg), whatever the probe says.",
+    "APPCAT_LOG": "With the value debug: print every program that is run and the monitor's talk.",
+    "NO_COLOR": "When set to anything: no colours.",
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -31,6 +49,7 @@ class Settings:
     cache: Path
     runtime: Path
     templates: Path
+    memory: Path | None = None
     accelerator: str | None = None
 
     @classmethod
@@ -43,6 +62,7 @@ class Settings:
             cache=_cache(env, home),
             runtime=runtime_directory(home),
             templates=templates_directory(),
+            memory=memory_directory(home),
             accelerator=env.get("APPCAT_ACCELERATOR") or None,
         )
 
@@ -80,8 +100,16 @@ def _cache(env: Mapping[str, str], home: Path) -> Path:
 
 def runtime_directory(home: Path) -> Path:
     """The sockets' directory of ``home``: short however long home is, the same for every command of one user."""
-    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:8]
-    return Path("/tmp") / f"appcat-{os.getuid()}" / digest
+    return Path("/tmp") / f"appcat-{os.getuid()}" / _digest(home)
+
+
+def memory_directory(home: Path) -> Path | None:
+    """Where ``home`` keeps frozen memory in memory; None on a host without such a file system."""
+    return SHM / f"appcat-{os.getuid()}" / _digest(home) if SHM.is_dir() else None
+
+
+def _digest(home: Path) -> str:
+    return hashlib.sha256(os.fsencode(home)).hexdigest()[:8]
 
 
 def templates_directory() -> Path:

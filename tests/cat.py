@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from appcat.settings import memory_directory, runtime_directory
+
 PATIENCE = 240.0
 
 
@@ -87,22 +89,91 @@ class Cat:
         """Process ids of every QEMU that works on this home."""
         return qemus_of(self.home)
 
+    def exec(self, name: str, script: str) -> str:
+        """What a shell in the guest says to ``script``."""
+        return self("vm", "exec", name, "--", "sh", "-c", script)
+
+    def run_record(self, name: str) -> dict[str, Any]:
+        """``run.json``: of a vm that runs, or was thought to."""
+        return dict(json.loads((self.home / "vms" / name / "run.json").read_text()))
+
+    def disk(self, name: str, disk: str = "data") -> Path:
+        """The file that ``vm.json`` says a disk is written to."""
+        spec = json.loads((self.home / "vms" / name / "vm.json").read_text())
+        (file,) = (found["file"] for found in spec["disks"] if found["name"] == disk)
+        return self.home / "vms" / name / "disks" / str(file)
+
+    def bases(self) -> dict[str, dict[str, Any]]:
+        """What ``base.json`` says of each base that is not a warm template; nothing of one that is being made."""
+        found = {path.name: _read(path / "base.json") for path in _entries(self.home / "bases")}
+        return {identifier: base for identifier, base in found.items() if not base.get("warm")}
+
+    def warm(self) -> dict[str, dict[str, Any]]:
+        """The warm templates."""
+        found = {path.name: _read(path / "base.json") for path in _entries(self.home / "bases")}
+        return {identifier: base for identifier, base in found.items() if base.get("warm")}
+
+    def layers(self) -> list[Path]:
+        """Frozen disks."""
+        return _entries(self.home / "layers" / "frozen" / "disks")
+
+    def disks(self) -> list[Path]:
+        """Every disk of every vm, and every layer."""
+        return [*sorted(self.home.glob("vms/*/disks/*")), *self.layers()]
+
+    def frozen_memory(self) -> list[Path]:
+        """Memory of bases in memory, that of warm templates left out; whoever the home belongs to."""
+        warm = [base["memory"] for base in self.warm().values()]
+        return [path for path in self._memory_files() if str(path) not in warm]
+
+    def sockets(self) -> list[Path]:
+        """Directories of sockets."""
+        mine = runtime_directory(self.home.resolve())
+        return [path for root in mine.parent.parent.glob(f"appcat-*/{mine.name}") for path in _entries(root)]
+
+    def left_of_clones(self) -> list[str]:
+        """All that must be gone when no clone and no vm lives any more."""
+        return [str(left) for left in (*self.bases(), *self.layers(), *self.frozen_memory(), *self.sockets())]
+
     def clean_up(self) -> None:
-        """Delete every vm; what then still runs is a fault and is ended."""
-        for name in vm_directories(self.home):
-            self.try_("vm", "delete", "--force", name)
+        """Delete every vm; what then still runs, or takes memory, is a fault and is ended."""
+        if names := vm_directories(self.home):
+            self.try_("vm", "delete", "--force", *names)
         left = self.qemus()
         for pid in left:
             os.kill(pid, 9)
-        assert not left, f"QEMU left behind: {left}"
+        try:
+            assert not left, f"QEMU left behind: {left}"
+            # The keeper sweeps what the end of the last clone left a moment too late for the command that ended it.
+            wait_until(lambda: not (self.bases() or self.frozen_memory()), what=f"end of {self.left_of_clones()}")
+        finally:
+            for path in self._memory_files():
+                path.unlink(missing_ok=True)
+
+    def _memory_files(self) -> list[Path]:
+        mine = memory_directory(self.home.resolve())
+        if mine is None:
+            return []
+        return [path for root in mine.parent.parent.glob(f"appcat-*/{mine.name}") for path in _entries(root)]
 
     def logs(self) -> str:
         """The end of every log in the home, for a failed test."""
         texts = []
-        for path in [*sorted(self.home.glob("vms/*/*.log")), self.home / "keeper.log"]:
+        for path in [*sorted(self.home.glob("vms/*/*.log")), self.home / "keeper.log", self.home / "daemon.log"]:
             if path.exists():
                 texts.append(f"--- {path}\n{tail(path)}")
         return "\n".join(texts)
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def vm_directories(home: Path) -> list[str]:
@@ -136,11 +207,11 @@ def qemus_of(home: Path) -> list[int]:
 
 
 def keepers_of(homes: Sequence[Path]) -> list[int]:
-    """Keepers of these homes: known by their environment."""
+    """Keepers and daemons of these homes: known by their environment."""
     wanted = [f"APPCAT_HOME={home}\0".encode() for home in homes]
     found = []
     for pid, args in command_lines().items():
-        if "appcat.keeper" in args:
+        if "appcat.keeper" in args or "appcat.daemon" in args:
             with contextlib.suppress(OSError):
                 environ = Path(f"/proc/{pid}/environ").read_bytes()
                 if any(text in environ for text in wanted):

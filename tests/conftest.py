@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.cat import Cat, keepers_of, qemus_of, wait_until
+
+# Started in the background by a shell, this process was told to ignore interrupts, and its children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def cache_directory() -> Path:
@@ -51,6 +57,26 @@ def cat_in(home: Path, cache: Path, request: pytest.FixtureRequest) -> Iterator[
             shutil.rmtree(home, ignore_errors=True)
 
 
+def small_home(cache: Path, request: pytest.FixtureRequest) -> Iterator[Cat]:
+    """A home on a file system of 6 MiB."""
+    if os.getuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    mount = Path(tempfile.mkdtemp(prefix="appcat-test-"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m,mode=0700", "tmpfs", str(mount)], check=True)
+    try:
+        yield from cat_in(mount / "home", cache, request)
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
+        mount.rmdir()
+
+
+def fill(path: Path) -> None:
+    """Take all the space that is left."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+
+
 @pytest.fixture
 def cat(cache: Path, request: pytest.FixtureRequest) -> Iterator[Cat]:
     """A fresh home."""
@@ -71,9 +97,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = outcome.get_result()  # type: ignore[attr-defined]
     if report.when == "call":
         item.report_of_call = report  # type: ignore[attr-defined]
-        web = getattr(item, "funcargs", {}).get("shared")
-        if report.failed and web is not None:
-            report.sections.append(("guest console", web.logs()))
+        given = getattr(item, "funcargs", {})
+        for cat in (given.get("shared"), given.get("home")):  # those that outlive the test; others print their logs
+            if report.failed and isinstance(cat, Cat):
+                report.sections.append(("guest console", cat.logs()))
+
+
+@pytest.fixture(autouse=True)
+def signals_are_left_alone() -> Iterator[None]:
+    """A test that left another handler behind would change what later ones see: an interrupt that never comes."""
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in watched}
+    yield
+    changed = {number.name for number in watched if signal.getsignal(number) is not before[number]}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert not changed, f"handlers left behind: {changed}"
 
 
 @pytest.fixture(scope="session", autouse=True)

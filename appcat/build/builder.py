@@ -15,6 +15,7 @@ from pathlib import Path
 
 from appcat import command
 from appcat.build import compiler
+from appcat.build.catalog import fingerprint
 from appcat.build.cpio import archive
 from appcat.build.deb import unpack
 from appcat.build.kernel import decompress_kernel
@@ -23,6 +24,7 @@ from appcat.build.modules import Modules, modules_alias, modules_dep
 from appcat.build.packages import Apt, Candidate
 from appcat.build.recipe import Source, read_recipe
 from appcat.build.tree import Tree, merged
+from appcat.checks import Check, unchecked
 from appcat.errors import BuildError, from_os_error
 from appcat.model.host import host_arch
 from appcat.model.image import Image
@@ -37,29 +39,38 @@ Progress = Callable[[str, int, int], None]
 
 PACKAGES_WAIT = 1800.0
 _OUTPUT = "image"
+_PIECE = 256 << 10
 _MODULES_TO_LOAD = "etc/modules"
 
 
 def ensure_image(
-    directory: Path, templates: Path, cache: Path, progress: Progress, *, rebuild: bool = False
+    directory: Path,
+    templates: Path,
+    cache: Path,
+    progress: Progress,
+    check: Check = unchecked,
+    *,
+    rebuild: bool = False,
 ) -> StoredImage:
     """The image of the recipe in ``directory``: from the cache, or built now.
 
     ``rebuild`` fetches fresh package lists and builds even when there is one; the image stays the same unless packages
-    have changed. Raises NotFound, InvalidInput, BuildError, MissingTool, InsufficientSpace, Unavailable.
+    have changed. Raises NotFound, InvalidInput, BuildError, MissingTool, InsufficientSpace, Unavailable, and what
+    ``check`` raises.
     """
-    source = read_recipe(directory, templates, host_arch(platform.machine()))
+    arch = host_arch(platform.machine())
+    source, mark = read_recipe(directory, templates, arch), fingerprint(directory, templates, arch)
     store = ImageStore(cache / "images")
-    if not rebuild and (found := store.find(source.fingerprint)):
+    if not rebuild and (found := store.find(mark)):
         return found
-    with store.building(source.fingerprint) as staging:
-        if not rebuild and (found := store.find(source.fingerprint)):
+    with store.building(mark, check) as staging:
+        if not rebuild and (found := store.find(mark)):
             return found
         try:
-            image = _build(source, staging, cache, progress, rebuild)
+            image = _build(source, staging, cache, progress, check, rebuild)
         except OSError as error:
             raise from_os_error(error, f"building template {source.recipe.name}") from error
-        return store.publish(image, staging / _OUTPUT, source.fingerprint)
+        return store.publish(image, staging / _OUTPUT, mark)
 
 
 @dataclass(frozen=True)
@@ -71,8 +82,8 @@ class _Parts:
     packages: tuple[Candidate, ...]
 
 
-def _build(source: Source, staging: Path, cache: Path, progress: Progress, fresh: bool) -> Image:
-    parts = _fetch(source, staging, cache, progress, fresh)
+def _build(source: Source, staging: Path, cache: Path, progress: Progress, check: Check, fresh: bool) -> Image:
+    parts = _fetch(source, staging, cache, progress, check, fresh)
     progress("compiling the guest program", 0, 1)
     program = staging / "appcat-guest"
     compiler.compile_program(source.guest_program, program, parts.tools, source.arch)
@@ -80,28 +91,28 @@ def _build(source: Source, staging: Path, cache: Path, progress: Progress, fresh
     tree = assemble(source, parts.root, program)
     progress("compressing", 0, 1)
     output = staging / _OUTPUT
-    _pack(_kernel_file(parts.root).read_bytes(), archive(tree.nodes), output)
+    _pack(_kernel_file(parts.root).read_bytes(), archive(tree.nodes), output, check)
     image = _describe(source, output, parts.packages)
     _check_limit(source.recipe, image)
     progress("done", 1, 1)
     return image
 
 
-def _pack(kernel: bytes, rootfs: bytes, output: Path) -> None:
+def _pack(kernel: bytes, rootfs: bytes, output: Path, check: Check) -> None:
     """Write an image's files: both parts compressed and decompressed."""
     output.mkdir()
     (output / KERNEL).write_bytes(kernel)
     (output / VMLINUX).write_bytes(decompress_kernel(kernel))
     (output / ROOTFS).write_bytes(rootfs)
-    (output / INITRAMFS).write_bytes(compress(rootfs))
+    (output / INITRAMFS).write_bytes(compress(rootfs, check))
 
 
-def _fetch(source: Source, staging: Path, cache: Path, progress: Progress, fresh: bool) -> _Parts:
+def _fetch(source: Source, staging: Path, cache: Path, progress: Progress, check: Check, fresh: bool) -> _Parts:
     root, tools = staging / "root", staging / "tools"
     directory = cache / "packages"
     make_private_directory(directory)
-    with hold(directory / "lock", "template build", wait=PACKAGES_WAIT):
-        apt = Apt(directory, source.arch)
+    with hold(directory / "lock", "template build", wait=PACKAGES_WAIT, check=check):
+        apt = Apt(directory, source.arch, check)
         progress("fetching package lists", 0, 1)
         apt.refresh(force=fresh)
         guest = apt.closure([source.kernel.package, *source.recipe.packages])
@@ -109,7 +120,7 @@ def _fetch(source: Source, staging: Path, cache: Path, progress: Progress, fresh
         archives = apt.fetch([*guest, *compilers], lambda done, total: progress("fetching packages", done, total))
         for number, path in enumerate(archives):
             progress("unpacking packages", number, len(archives))
-            unpack(path, root if number < len(guest) else tools)
+            unpack(path, root if number < len(guest) else tools, check)
     return _Parts(root, tools, (*guest, *compilers))
 
 
@@ -174,11 +185,19 @@ def _kernel_file(root: Path) -> Path:
     return found[0]
 
 
-def compress(data: bytes) -> bytes:
-    """As small as a kernel can still read: its xz knows this filter for program code and only this kind of checksum."""
+def compress(data: bytes, check: Check = unchecked) -> bytes:
+    """As small as a kernel can still read: its xz knows this filter for program code and only this kind of checksum.
+
+    In pieces, between which ``check`` is called; they make no difference to the result.
+    """
     code = {"id": lzma.FILTER_X86}
     dictionary = {"id": lzma.FILTER_LZMA2, "preset": 9}
-    return lzma.compress(data, check=lzma.CHECK_CRC32, filters=[code, dictionary])
+    packer = lzma.LZMACompressor(check=lzma.CHECK_CRC32, filters=[code, dictionary])
+    packed = bytearray()
+    for start in range(0, len(data), _PIECE):
+        check()
+        packed += packer.compress(memoryview(data)[start : start + _PIECE])
+    return bytes(packed + packer.flush())
 
 
 def _describe(source: Source, output: Path, packages: Iterable[Candidate]) -> Image:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from appcat.build.tree import merged
+from appcat.checks import Check, unchecked
 from appcat.errors import BuildError, from_os_error
 
 _MAGIC = b"!<arch>\n"
@@ -20,14 +21,16 @@ _HEADER = 60
 _DATA = "data.tar"
 
 
-def unpack(archive: Path, root: Path) -> None:
+def unpack(archive: Path, root: Path, check: Check = unchecked) -> None:
     """Unpack the files of a .deb below ``root``, with merged /usr; raises BuildError, InsufficientSpace.
 
-    Owners are dropped, and so are devices, set-id bits and anything that would land outside ``root``.
+    Owners are dropped, and so are devices, set-id bits and anything that would land outside ``root``. ``check`` is
+    called before each file.
     """
     try:
         with archive.open("rb") as file, _open_data(file, archive) as tar:
             for member in tar:
+                check()
                 if member.name.strip("./") and not member.isdev():
                     tar.extract(_tamed(member, root.resolve(), archive), root)
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:

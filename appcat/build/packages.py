@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appcat import command
+from appcat.checks import Check, unchecked
 from appcat.errors import BuildError, CommandError, Unavailable
 from appcat.model.image import Package
 from appcat.model.vm import Arch
@@ -52,9 +53,13 @@ class Candidate:
 
 
 class Apt:
-    """apt with its state below ``directory``; not for two processes at once (the caller holds a lock)."""
+    """apt with its state below ``directory``; not for two processes at once (the caller holds a lock).
 
-    def __init__(self, directory: Path, arch: Arch) -> None:
+    What ``check`` raises while apt works ends it.
+    """
+
+    def __init__(self, directory: Path, arch: Arch, check: Check = unchecked) -> None:
+        self._check = check
         self._directory = directory
         self._arch = _DEBIAN_ARCH[arch]
         self._archives = directory / "archives"
@@ -177,7 +182,7 @@ class Apt:
         }
         flags = [flag for key, value in options.items() for flag in ("-o", f"{key}={value}")]
         argv: list[str | Path] = [command.find(program), "-q", "-c", str(self._config), *flags, *arguments]
-        return command.run(argv, timeout=timeout, cwd=cwd)
+        return command.run(argv, timeout=timeout, cwd=cwd, check=self._check)
 
     def _no_package(self, name: str, error: CommandError | None = None) -> BuildError | Unavailable:
         if self._trouble:

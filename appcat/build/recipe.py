@@ -1,20 +1,16 @@
-"""A recipe on disk: reading it with the files it names, and the fingerprint that says whether it has changed."""
+"""A recipe on disk: reading it with the files it names."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from appcat.build.catalog import GUEST_PROGRAM, RECIPE, template_names
 from appcat.errors import InvalidInput, NotFound, from_os_error
+from appcat.model.name import suggestion
 from appcat.model.template import Kernel, Recipe, parse_recipe
 from appcat.model.vm import Arch
-
-RECIPE = "template.toml"
-GUEST_PROGRAM = Path("guest") / "appcat-guest.c"
-# Counts up when the builder itself would make another image of the same recipe.
-BUILDER = 1
 
 
 @dataclass(frozen=True)
@@ -32,20 +28,6 @@ class Source:
         """The kernel for this architecture."""
         return self.recipe.kernels[self.arch]
 
-    @property
-    def fingerprint(self) -> str:
-        """Changes when anything changes that appcat puts into an image; packages' versions are not part of it."""
-        digest = hashlib.sha256(f"{BUILDER} {self.arch}\n".encode())
-        parts = {"recipe": self.text.encode(), "guest": self.guest_program.read_bytes(), **self.files}
-        for name, data in sorted(parts.items()):
-            digest.update(f"{name} {len(data)}\n".encode() + data)
-        return digest.hexdigest()
-
-
-def template_names(templates: Path) -> list[str]:
-    """The templates that there are, whether their recipes are right or not."""
-    return sorted(path.parent.name for path in templates.glob(f"*/{RECIPE}"))
-
 
 def read_recipe(directory: Path, templates: Path, arch: Arch) -> Source:
     """The recipe in ``directory``; ``templates`` has the guest program that all templates share.
@@ -55,8 +37,9 @@ def read_recipe(directory: Path, templates: Path, arch: Arch) -> Source:
     try:
         text = (directory / RECIPE).read_text()
     except FileNotFoundError as error:
-        names = ", ".join(template_names(templates))
-        raise NotFound(f"there is no template {directory.name}", hint=f"templates: {names}") from error
+        names = template_names(templates)
+        hint = suggestion(directory.name, names) or f"templates: {', '.join(names)}"
+        raise NotFound(f"there is no template {directory.name}", hint=hint) from error
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{directory.name}/{RECIPE} is not UTF-8 text", code="invalid-recipe") from error
     except OSError as error:

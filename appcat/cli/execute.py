@@ -5,35 +5,41 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO, TextIO
+from typing import TYPE_CHECKING
 
 from appcat.cli.output import print_error
 from appcat.errors import DeadlineExceeded, InvalidInput
-from appcat.guest.remote import Streams
-from appcat.services.context import Context
-from appcat.services.execute import execute
+from appcat.guest.remote import Streams, Terminal
+
+if TYPE_CHECKING:
+    from appcat.engine import Engine
 
 TIMED_OUT, NOBODY_READS = 124, 141
 
 
-def run_command(ctx: Context, name: str, command: Sequence[str], timeout: float | None = None) -> int:
-    """Run ``command`` in the guest of ``name``; its exit status, or 124 (as timeout(1)) when it took too long."""
+def run_command(
+    appcat: Engine, name: str, command: Sequence[str], timeout: float | None = None, *, terminal: bool = False
+) -> int:
+    """Run ``command`` in the guest of ``name``; its exit status, or 124 (as timeout(1)) when it took too long.
+
+    ``terminal`` gives it a terminal there, and every key here; raises InvalidInput where nobody can type.
+    """
+    from appcat.cli.terminal import is_terminal, raw, standard_input, unbuffered
+
     if not command:
         raise InvalidInput("there is no command to run", hint=f"appcat vm exec {name} -- COMMAND")
-    stdin = sys.stdin.buffer if sys.stdin else None
-    # Unbuffered: what could not be written must not be tried again when the interpreter ends.
-    with _unbuffered(sys.stdout) as out, _unbuffered(sys.stderr) as err:
-        return _run(ctx, name, command, Streams(stdin, out, err), timeout)
-
-
-def _unbuffered(stream: TextIO) -> BinaryIO:
-    stream.flush()
-    return os.fdopen(os.dup(stream.fileno()), "wb", buffering=0)
-
-
-def _run(ctx: Context, name: str, command: Sequence[str], streams: Streams, timeout: float | None) -> int:
+    if terminal and not is_terminal(sys.stdin):
+        raise InvalidInput(
+            "-t needs a terminal, and standard input is none", hint="leave -t out to pipe something to the command"
+        )
     try:
-        return execute(ctx, name, command, streams, timeout=timeout)
+        with unbuffered(sys.stdout) as out, unbuffered(sys.stderr) as err:
+            streams = Streams(standard_input(), out, err)
+            if not terminal:
+                return appcat.execute(name, command, streams, timeout=timeout)
+            with raw(sys.stdin.fileno()):
+                there = _terminal(sys.stdin.fileno())
+                return appcat.execute(name, command, streams, timeout=timeout, terminal=there)
     except BrokenPipeError:
         return NOBODY_READS
     except DeadlineExceeded as error:
@@ -41,3 +47,9 @@ def _run(ctx: Context, name: str, command: Sequence[str], streams: Streams, time
             raise
         print_error(error, as_json=False)
         return TIMED_OUT
+
+
+def _terminal(descriptor: int) -> Terminal:
+    from appcat.cli.terminal import size
+
+    return Terminal(os.environ.get("TERM") or "dumb", lambda: size(descriptor))

@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-import typer
+from appcat.cli.lazy import group_of
+from appcat.cli.options import Json
 
-app = typer.Typer(help="The helper that watches over running vms; it starts by itself.", no_args_is_help=True)
 
-
-@app.command()
-def status(
-    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
-) -> None:
+def status(as_json: Json = False) -> None:
     """Say whether a keeper is running."""
-    from appcat.app import App
+    from appcat.cli.engine import local
     from appcat.cli.output import print_json, say
     from appcat.services import keeping
 
-    running = keeping.is_running(App.load().context)
+    running = keeping.is_running(local("the keeper").context)
     if as_json:
         print_json({"running": running})
     else:
         say("running" if running else "not running")
 
 
-@app.command()
-def install() -> None:
-    """Start the keeper, and with it the --autostart vms, whenever this user's session manager starts."""
-    from appcat.app import App
-    from appcat.cli.output import say
+def install(as_json: Json = False) -> None:
+    """Start the keeper after a host reboot.
+
+    And with it the --autostart vms, whenever this user's session manager starts. It takes the place of the daemon's
+    service, if there is one.
+    """
+    from appcat.cli.engine import local
+    from appcat.cli.service import tell_installed
     from appcat.services import keeping
 
-    path = keeping.install(App.load().context)
-    say(f"installed {path}")
-    say("To have it start at boot rather than at login: loginctl enable-linger")
+    path = keeping.install(local("the keeper").context)
+    tell_installed(path, as_json)
 
 
-@app.command()
-def uninstall() -> None:
+def uninstall(as_json: Json = False) -> None:
     """Undo install; running vms are left alone."""
-    from appcat.app import App
-    from appcat.cli.output import say
+    from appcat.cli.engine import local
+    from appcat.cli.service import tell_uninstalled
     from appcat.services import keeping
 
-    say("uninstalled" if keeping.uninstall(App.load().context) else "was not installed")
+    local("the keeper")
+    changed = keeping.uninstall()
+    tell_uninstalled(changed, as_json)
+
+
+group = group_of(
+    "The helper that watches over running vms; it starts by itself.",
+    {verb: f"{__name__}:{verb}" for verb in ("status", "install", "uninstall")},
+)

@@ -6,19 +6,19 @@ from appcat.errors import InvalidInput
 from appcat.model.name import parse_label
 from appcat.model.port import parse_forward
 from appcat.model.size import parse_disk, parse_memory
-from appcat.model.vm import RestartPolicy
-from appcat.services.create import CreateRequest
+from appcat.model.vm import RestartPolicy, check_disk_name
+from appcat.services.create import FIRST_DISK, CreateRequest
 
 
 def create_request(
     name: str,
-    template: str,
+    template: str | None,
     cpus: int | None,
     memory: str | None,
-    disk: str | None,
+    disk: list[str] | None,
     publish: list[str] | None,
     label: list[str] | None,
-    restart: RestartPolicy,
+    restart: RestartPolicy | None,
     autostart: bool,
 ) -> CreateRequest:
     """Parse the texts; raises InvalidInput."""
@@ -27,16 +27,23 @@ def create_request(
         template=template,
         cpus=cpus,
         memory=None if memory is None else parse_memory(memory),
-        disk=None if disk is None else parse_disk(disk),
+        disks=tuple(_disk(text) for text in disk or ()),
         ports=tuple(parse_forward(text) for text in publish or ()),
-        labels=_labels(label or []),
+        labels=parse_labels(label or []),
         restart=restart,
         autostart=autostart,
     )
 
 
-def _labels(texts: list[str]) -> dict[str, str]:
+def parse_labels(texts: list[str]) -> dict[str, str]:
+    """``KEY=VALUE`` texts; raises InvalidInput."""
     labels = dict(parse_label(text) for text in texts)
     if len(labels) != len(texts):
         raise InvalidInput("a label is given twice", hint="give each key once")
     return labels
+
+
+def _disk(text: str) -> tuple[str, int]:
+    """``[NAME=]SIZE``."""
+    name, equals, size = text.rpartition("=")
+    return (check_disk_name(name) if equals else FIRST_DISK), parse_disk(size)

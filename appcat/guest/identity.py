@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import serialization as ser
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appcat.errors import Broken
+from appcat.model.image import SshServer
 from appcat.model.machine import USER_DNS, USER_GUEST, USER_HOST, USER_NETWORK
-from appcat.model.template import SshServer
 
 PROTOCOL = 1
 KEY_TYPE = b"ssh-ed25519"
@@ -92,7 +92,7 @@ def statements(identity: Identity) -> list[str]:
     return [
         f"hostname {identity.hostname}",
         f"machine-id {identity.machine_id}",
-        f"entropy {base64.b64encode(identity.entropy).decode()}",
+        entropy_statement(identity.entropy),
         host_key_statement(identity.host_key, identity.ssh),
         file_statement(0o600, f"{identity.home}/.ssh/authorized_keys", f"{identity.authorized_key}\n"),
         file_statement(0o644, "/etc/hostname", f"{identity.hostname}\n"),
@@ -124,6 +124,11 @@ def file_statement(mode: int, path: str, content: str | bytes) -> str:
     """Write a file in the guest."""
     data = content.encode() if isinstance(content, str) else content
     return f"file {mode:04o} {path} {base64.b64encode(data).decode()}"
+
+
+def entropy_statement(data: bytes) -> str:
+    """Credit random bytes, and seed the kernel's generator anew."""
+    return f"entropy {base64.b64encode(data).decode()}"
 
 
 def clock_statement(seconds: float) -> str:

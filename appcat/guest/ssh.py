@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appcat.errors import Broken, DeadlineExceeded, GuestError
+from appcat.guest.patience import check_interrupted
 
 if TYPE_CHECKING:
     import paramiko
@@ -34,9 +35,13 @@ class Target:
     login: str
 
 
-def command_line(target: Target, key: Path, known_hosts: Path, command: Sequence[str] = ()) -> list[str]:
-    """``ssh`` with all it needs to log in to ``target`` and nothing of the user's own configuration."""
-    options = {
+def options(target: Target, key: Path, known_hosts: Path, proxy: str = "") -> dict[str, str]:
+    """What ssh_config(5) must say so that the right key is shown to the right guest and nothing is asked.
+
+    ``proxy`` is a command that leads there, where no port of this computer does.
+    """
+    return {
+        **({"ProxyCommand": proxy.replace("%", "%%")} if proxy else {}),
         "IdentityFile": quote_option(key),
         "IdentitiesOnly": "yes",
         "UserKnownHostsFile": quote_option(known_hosts),
@@ -45,10 +50,23 @@ def command_line(target: Target, key: Path, known_hosts: Path, command: Sequence
         "HostKeyAlias": target.name,
         "LogLevel": "ERROR",
     }
+
+
+def command_line(
+    target: Target, key: Path, known_hosts: Path, command: Sequence[str] = (), *, proxy: str = ""
+) -> list[str]:
+    """``ssh`` with all it needs to log in to ``target`` and nothing of the user's own configuration."""
     args = ["ssh", "-F", "none", "-p", str(target.port)]
-    for option, value in options.items():
+    for option, value in options(target, key, known_hosts, proxy).items():
         args += ["-o", f"{option}={value}"]
     return [*args, f"{target.login}@{target.address}", *([shlex.join(command)] if command else [])]
+
+
+def config_block(target: Target, key: Path, known_hosts: Path, *, proxy: str = "") -> str:
+    """The same for ssh_config(5): a ``Host`` block that makes ``ssh NAME`` work."""
+    where = {"HostName": target.address, "Port": str(target.port), "User": target.login}
+    lines = [f"  {option} {value}" for option, value in {**where, **options(target, key, known_hosts, proxy)}.items()]
+    return "\n".join([f"Host {target.name}", *lines]) + "\n"
 
 
 def quote_option(path: Path) -> str:
@@ -77,12 +95,16 @@ def connect(target: Target, key: Path, known_hosts: Path, timeout: float) -> Ite
             ) from error
         except (OSError, EOFError, paramiko.SSHException) as error:
             if "host key" in str(error).lower():
-                raise GuestError(f"port {target.port} answers with another host key than {target.name}'s") from error
+                raise GuestError(
+                    f"port {target.port} answers with another host key than {target.name}'s",
+                    hint=f"somebody else may listen there: ss -ltnp 'sport = {target.port}'",
+                ) from error
             if time.monotonic() >= deadline:
                 raise DeadlineExceeded(
                     f"the SSH server of {target.name} did not answer within {timeout:g} s",
                     hint=f"see its console log: appcat vm show {target.name}",
                 ) from error
+            check_interrupted()
             time.sleep(RETRY_EVERY)
     try:
         yield transport

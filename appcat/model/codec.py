@@ -36,7 +36,13 @@ def dumps(value: Any, kind: Kind) -> str:
     return json.dumps({"schema": kind.schema, **encode(value)}, indent=2, ensure_ascii=False) + "\n"
 
 
-def loads(cls: type[T], text: str, kind: Kind) -> T:
+def dumps_line(value: Any, kind: Kind) -> bytes:
+    """The document on one line, its end included, in ASCII: for files that are appended to."""
+    text = json.dumps({"schema": kind.schema, **encode(value)}, separators=(",", ":"), default=str)
+    return text.encode("ascii") + b"\n"
+
+
+def loads(cls: type[T], text: str | bytes, kind: Kind) -> T:
     """The ``cls`` in a document; raises Broken with what is wrong and where."""
     try:
         data = json.loads(text)

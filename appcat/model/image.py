@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from appcat.model.codec import Kind, dumps, loads
-from appcat.model.template import SshServer
 from appcat.model.vm import Arch
 
 IMAGE_KIND = Kind("image.json", schema=1)
+
+
+class SshServer(StrEnum):
+    """Which SSH server a guest runs: it decides the format of the host key that the guest is given."""
+
+    DROPBEAR = "dropbear"
+    OPENSSH = "openssh"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ machine type; ``docs/decisions/0002-machine-layout.md`` argues them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from appcat.model.vm import Arch, Machine
@@ -41,9 +42,32 @@ class Boot:
     arguments: str
 
 
+class Purpose(Enum):
+    """What one run of a machine is for.
+
+    ``SOLO`` lives its own life: host ports lead into it and it gives unused memory back. The others have to do with a
+    base, and so have neither: a ``FOUNT`` is powered on to be frozen, a ``CLONE`` begins in a saved state, a
+    ``RECEIVER`` takes over another's state only to save it, and never runs.
+    """
+
+    SOLO = "solo"
+    FOUNT = "fount"
+    CLONE = "clone"
+    RECEIVER = "receiver"
+
+    @property
+    def incoming(self) -> bool:
+        """Whether it waits for a state instead of powering on."""
+        return self in (Purpose.CLONE, Purpose.RECEIVER)
+
+
 @dataclass(frozen=True)
 class Wiring:
-    """Host paths that one run of a machine is connected to. ``disks`` are in the order of the vm's own."""
+    """Host paths that one run of a machine is connected to. ``disks`` are in the order of the vm's own.
+
+    ``memory`` is the base's file, which a clone maps copy-on-write and others write to; None is memory without a name.
+    ``plugged`` names the root port of each disk that was plugged into the source while it ran.
+    """
 
     monitor: Path
     status: Path
@@ -55,3 +79,6 @@ class Wiring:
     identity: Path
     shares: tuple[Path, ...]
     disks: tuple[Path, ...] = ()
+    purpose: Purpose = Purpose.SOLO
+    memory: Path | None = None
+    plugged: dict[str, str] = field(default_factory=dict)

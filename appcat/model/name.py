@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable, Mapping
 
 from appcat.errors import InvalidInput
 
@@ -26,6 +28,20 @@ def check_name(name: str) -> str:
     )
 
 
+def check_label_key(key: str) -> str:
+    """Return ``key`` when a label can have it; raises InvalidInput."""
+    if _KEY.fullmatch(key):
+        return key
+    raise InvalidInput(
+        f"{shorten(key)} is not a label's key", hint="use letters, digits and ._/-", code="invalid-label"
+    )
+
+
+def check_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return ``labels`` when a vm can have them; raises InvalidInput."""
+    return dict(parse_label(f"{check_label_key(key)}={value}") for key, value in labels.items())
+
+
 def parse_label(text: str) -> tuple[str, str]:
     """Split ``KEY=VALUE``; raises InvalidInput."""
     key, equals, value = text.partition("=")
@@ -37,6 +53,12 @@ def parse_label(text: str) -> tuple[str, str]:
             code="invalid-label",
         )
     return key, value
+
+
+def suggestion(wrong: str, right: Iterable[str]) -> str:
+    """``did you mean web?`` for a near miss, else nothing."""
+    matches = difflib.get_close_matches(wrong, list(right), n=3)
+    return f"did you mean {' or '.join(matches)}?" if matches else ""
 
 
 def shorten(text: str) -> str:

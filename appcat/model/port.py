@@ -54,6 +54,13 @@ def parse_forward(text: str) -> PortForward:
     return PortForward(host, guest, address, Protocol(protocol or "tcp"))
 
 
+def check_port_number(number: int) -> int:
+    """Return ``number`` when a port can have it; raises InvalidInput."""
+    if 1 <= number <= LARGEST_PORT:
+        return number
+    raise InvalidInput(f"{number} is not a port", hint=f"give a number from 1 to {LARGEST_PORT}", code="invalid-port")
+
+
 def check_distinct(forwards: tuple[PortForward, ...]) -> None:
     """Raise InvalidInput when two forwards of one vm want the same host port."""
     for index, forward in enumerate(forwards):

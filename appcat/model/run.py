@@ -14,7 +14,8 @@ class Run:
 
     ``pid`` is None in the moment between deciding to start and knowing the process; ``pid_started`` (seconds since the
     epoch) says which process that was, for whoever reads the file later. ``boot_id`` names the host's boot, so a record
-    left by a reboot is known.
+    left by a reboot is known. ``base`` is the id of the base whose memory it maps, if it began in one; until its guest
+    has an identity of its own it has not ``begun``.
     """
 
     uuid: str
@@ -24,6 +25,8 @@ class Run:
     qemu_version: str
     accelerator: str
     cpu: str
+    base: str | None = None
+    begun: bool = True
     pid: int | None = None
     pid_started: float | None = None
 

@@ -12,7 +12,7 @@ KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 _UNITS = {"K": KIB, "M": MIB, "G": GIB, "T": TIB}
 _SIZE = re.compile(r"([0-9]{1,12})([KMGT])(iB|B)?", re.ASCII | re.IGNORECASE)
 
-SMALLEST_MEMORY, LARGEST_MEMORY = 96 * MIB, 4 * TIB
+SMALLEST_MEMORY, LARGEST_MEMORY = 112 * MIB, 4 * TIB
 SMALLEST_DISK, LARGEST_DISK = 16 * MIB, 2 * TIB
 
 
@@ -30,23 +30,34 @@ def parse_size(text: str) -> int:
 
 def parse_memory(text: str) -> int:
     """Bytes of guest memory, a whole number of MiB; raises InvalidInput."""
-    size = _within(text, SMALLEST_MEMORY, LARGEST_MEMORY, "memory")
-    if size % MIB:
-        raise InvalidInput(f"memory of {shorten(text)} is not a whole number of MiB", hint="write for example 512M")
-    return size
+    return check_memory_size(parse_size(text), shorten(text))
 
 
 def parse_disk(text: str) -> int:
     """Bytes of a disk; raises InvalidInput."""
-    return _within(text, SMALLEST_DISK, LARGEST_DISK, "disk")
+    return check_disk_size(parse_size(text), shorten(text))
 
 
-def _within(text: str, least: int, most: int, what: str) -> int:
-    size = parse_size(text)
+def check_memory_size(size: int, shown: str = "") -> int:
+    """Return ``size`` when a guest can have so many bytes of memory; raises InvalidInput, which calls it ``shown``."""
+    _check_within(size, SMALLEST_MEMORY, LARGEST_MEMORY, "memory", shown)
+    if size % MIB:
+        raise InvalidInput(
+            f"memory of {shown or f'{size} bytes'} is not a whole number of MiB", hint="write for example 512M"
+        )
+    return size
+
+
+def check_disk_size(size: int, shown: str = "") -> int:
+    """Return ``size`` when a disk can have so many bytes; raises InvalidInput, which calls it ``shown``."""
+    return _check_within(size, SMALLEST_DISK, LARGEST_DISK, "disk", shown)
+
+
+def _check_within(size: int, least: int, most: int, what: str, shown: str) -> int:
     if least <= size <= most:
         return size
     raise InvalidInput(
-        f"a {what} of {shorten(text)} is out of range",
+        f"a {what} of {shown or f'{size} bytes'} is out of range",
         hint=f"give between {format_size(least)} and {format_size(most)}",
         code="invalid-size",
     )

@@ -10,10 +10,10 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, TypeVar
 
 from appcat.errors import InvalidInput
+from appcat.model.image import SshServer
 from appcat.model.name import check_name, shorten
 from appcat.model.size import parse_memory, parse_size
 from appcat.model.vm import LARGEST_CPUS, Arch
@@ -23,13 +23,6 @@ D = TypeVar("D")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*", re.ASCII)
 _WORD = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _MODE = re.compile(r"[01][0-7]{3}", re.ASCII)
-
-
-class SshServer(StrEnum):
-    """Which SSH server a guest runs: it decides the format of the host key that the guest is given."""
-
-    DROPBEAR = "dropbear"
-    OPENSSH = "openssh"
 
 
 @dataclass(frozen=True)

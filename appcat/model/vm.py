@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from appcat.errors import Broken, InvalidInput
+from appcat.model.name import shorten
 from appcat.model.port import LARGEST_PORT, PortForward
 from appcat.model.size import MIB
 
-SCHEMA = 1
+SCHEMA = 2
 LOCAL_NODE = "local"
 LARGEST_CPUS = 64
+DISK_SLOTS = 8
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -20,6 +23,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}", re.ASCII)
 _LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_DISK = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", re.ASCII)  # a virtio serial number has 20 bytes
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -59,11 +63,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Disk:
-    """A qcow2 file beside ``vm.json``; ``size`` is what the guest sees, in bytes."""
+    """A qcow2 file beside ``vm.json``; ``size`` is what the guest sees, in bytes.
+
+    ``slot`` is its place on the machine from power-on and stays its own, so removing one disk never renames another.
+    The guest sees ``name`` as the disk's serial number.
+    """
 
     name: str
     file: str
     size: int
+    slot: int
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,29 @@ class Nic:
     mac: str
 
 
+class CloneKind(StrEnum):
+    """How a vm was made from another: a copy, overlays on its frozen disks, or from its running memory as well."""
+
+    FULL = "full"
+    LINKED = "linked"
+    INSTANT = "instant"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The vm that a clone was made from; it may be gone."""
+
+    name: str
+    uuid: str
+    kind: CloneKind
+
+
 @dataclass(frozen=True)
 class Vm:
-    """One virtual machine. ``memory`` is in bytes, ``created`` in RFC 3339 UTC, ``login`` the account SSH uses."""
+    """One virtual machine. ``memory`` is in bytes, ``created`` in RFC 3339 UTC, ``login`` the account SSH uses.
+
+    ``hostname`` is what the guest calls itself where that is not ``name``: a fork keeps its source's.
+    """
 
     name: str
     uuid: str
@@ -92,10 +121,17 @@ class Vm:
     ports: tuple[PortForward, ...] = ()
     restart: RestartPolicy = RestartPolicy.NO
     autostart: bool = False
+    parent: Parent | None = None
+    hostname: str = ""
     owner: str = ""
     node: str = LOCAL_NODE
     labels: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def inner_name(self) -> str:
+        """What the guest calls itself."""
+        return self.hostname or self.name
 
     @property
     def ssh_forward(self) -> PortForward:
@@ -120,6 +156,35 @@ def check_cpus(count: int, host_cpus: int) -> int:
     )
 
 
+def check_disk_name(name: str) -> str:
+    """Return ``name`` when a disk can have it; raises InvalidInput."""
+    if _DISK.fullmatch(name):
+        return name
+    raise InvalidInput(
+        f"{shorten(name)} is not a name for a disk",
+        hint="use 1 to 20 of a-z, 0-9 and '-', starting and ending with a letter or digit",
+        code="invalid-name",
+    )
+
+
+def free_slot(disks: tuple[Disk, ...]) -> int:
+    """The lowest place that no disk has; raises InvalidInput when all are taken."""
+    taken = {disk.slot for disk in disks}
+    for slot in range(DISK_SLOTS):
+        if slot not in taken:
+            return slot
+    raise InvalidInput(f"a vm has room for {DISK_SLOTS} disks", hint="remove one first: appcat vm disk remove")
+
+
+def give_disks_slots(body: dict[str, Any]) -> dict[str, Any]:
+    """From schema 1, where a disk's place was its number in the list."""
+    disks = [{**disk, "slot": slot} for slot, disk in enumerate(body.get("disks", []))]
+    return {**body, "disks": disks}
+
+
+MIGRATIONS = {1: give_disks_slots}
+
+
 def check_sense(vm: Vm) -> Vm:
     """Return a vm that was read from a file when its values can be true; raises Broken, naming what cannot.
 
@@ -132,7 +197,7 @@ def check_sense(vm: Vm) -> Vm:
         "cpus": 1 <= vm.cpus <= LARGEST_CPUS,
         "memory": vm.memory > 0 and vm.memory % MIB == 0,
         "nics": bool(vm.nics) and all(_MAC.fullmatch(nic.mac) for nic in vm.nics),
-        "disks": all(_FILE.fullmatch(disk.file) for disk in vm.disks),
+        "disks": _disks_make_sense(vm.disks),
         "addresses": all(_IPV4.fullmatch(forward.address) for forward in vm.forwards),
         "login": bool(_LOGIN.fullmatch(vm.login)),
         "template": bool(_DIGEST.fullmatch(vm.template.image)),
@@ -142,3 +207,13 @@ def check_sense(vm: Vm) -> Vm:
     if wrong:
         raise Broken(f"vm.json: {wrong[0]} has a value that cannot be")
     return vm
+
+
+def _disks_make_sense(disks: tuple[Disk, ...]) -> bool:
+    parts = [{getattr(disk, field) for disk in disks} for field in ("name", "file", "slot")]
+    if any(len(values) != len(disks) for values in parts):
+        return False
+    return all(
+        _DISK.fullmatch(disk.name) and _FILE.fullmatch(disk.file) and 0 <= disk.slot < DISK_SLOTS and disk.size > 0
+        for disk in disks
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from appcat.channel import ChannelClosed, ChannelTimeout, LineChannel
+from appcat.checks import Check, unchecked
 from appcat.errors import DeadlineExceeded, GuestError
 
 RESYNC_AFTER = 5.0
@@ -29,19 +30,17 @@ class Agent:
     """A connected and synchronised client; a context manager, one at a time per vm (``agent.lock``).
 
     ``timeout`` is how many seconds the guest may take until its agent answers for the first time. Raises
-    DeadlineExceeded when it does not, GuestError when the port is gone.
+    DeadlineExceeded when it does not, GuestError when the port is gone, and what ``check`` raises until then.
     """
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, timeout: float, check: Check = unchecked) -> None:
         self._name = path
         deadline = time.monotonic() + timeout
         while True:
             try:
-                self._channel = LineChannel(path, timeout)
-                self._synchronise(min(deadline, time.monotonic() + RESYNC_AFTER))
+                self._connect(path, timeout, min(deadline, time.monotonic() + RESYNC_AFTER), check)
                 return
             except ChannelTimeout as error:
-                self._channel.close()
                 if time.monotonic() >= deadline:
                     raise silent(timeout) from error
             except ChannelClosed as error:
@@ -72,12 +71,20 @@ class Agent:
         with _translated(5.0):
             self._send("guest-shutdown", {"mode": "powerdown"}, deadline)
 
-    def _synchronise(self, deadline: float) -> None:
+    def _connect(self, path: Path, timeout: float, deadline: float, check: Check) -> None:
+        self._channel = LineChannel(path, timeout)
+        try:
+            self._synchronise(deadline, check)
+        except BaseException:
+            self._channel.close()
+            raise
+
+    def _synchronise(self, deadline: float, check: Check) -> None:
         number = secrets.randbits(31)
         # 0xff makes the agent's parser drop a half request that an earlier client left behind.
         self._channel.send(b"\xff", deadline)
         self._send("guest-sync", {"id": number}, deadline)
-        while self._read(deadline).get("return") != number:
+        while self._read(deadline, check).get("return") != number:
             pass
 
     def _send(self, command: str, arguments: dict[str, Any], deadline: float) -> None:
@@ -86,9 +93,9 @@ class Agent:
             request["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}
         self._channel.send(json.dumps(request).encode() + b"\n", deadline)
 
-    def _read(self, deadline: float) -> dict[str, Any]:
+    def _read(self, deadline: float, check: Check = unchecked) -> dict[str, Any]:
         while True:
-            line = self._channel.read_line(deadline).lstrip(b"\xff")
+            line = self._channel.read_line(deadline, check).lstrip(b"\xff")
             with contextlib.suppress(ValueError):
                 answer = json.loads(line)
                 if isinstance(answer, dict):

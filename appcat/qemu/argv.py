@@ -6,6 +6,7 @@ Every device sits at a stated address, so that the machine a saved state comes f
 
     pcie.0  01 NIC 0 (user-mode)   02 serial ports: guest agent, guest program   03 random numbers
             08..0f disks           10.0..10.7 root ports hot0..hot7, empty, for whatever is plugged in later
+            11 root port "reclaim" with a balloon that reports free pages; empty in clones
     -fsdev  share0..7, share0-ro..7-ro: 9p exports without a device yet; their paths are links set before device_add
 
 Sources: qemu-system(1) of 7.2, docs/pcie.txt, docs/specs/vmgenid.txt.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from appcat.model.host import Accelerator, Host, System
 from appcat.model.machine import (
@@ -27,37 +29,43 @@ from appcat.model.machine import (
     USER_HOST,
     USER_NETWORK,
     Boot,
+    Purpose,
     Wiring,
 )
 from appcat.model.port import PortForward
 from appcat.model.size import MIB
-from appcat.model.vm import Arch, Vm
+from appcat.model.vm import Arch, Disk, Vm
 
-# With 64 a boot took 6.2 s, with the default 5.2 s (medians of 4, noisy): flushes mean translating again.
+# QEMU's default grows with the host's memory; a cache too small is flushed, and all is translated again.
 TRANSLATION_CACHE_MIB = 256
 FIRST_DISK_SLOT = 0x08
 FIRST_PORT_SLOT = 0x10
+RECLAIM_SLOT = 0x11
+BALLOON = "balloon"
+RECLAIM_PORT = "reclaim"
 FUNCTIONS = 8
 
 Args = list[str]
 
 
 def argv(vm: Vm, boot: Boot, wiring: Wiring, host: Host) -> Args:
-    """The whole command line for a cold start of ``vm``."""
+    """The whole command line for one run of ``vm``; what for, ``wiring`` says."""
     return [
         host.qemu.binary,
         *base_args(vm, host),
         *machine_args(vm, host),
-        *memory_args(vm, host),
+        *memory_args(vm, wiring, host),
         *boot_args(boot, wiring),
         *monitor_args(wiring),
         *console_args(wiring),
-        *net_args(vm),
+        *net_args(vm, wiring.purpose),
         *port_args(wiring),
-        *disk_args(wiring),
         *hotplug_args(),
+        *disk_args(vm, wiring),
+        *reclaim_args(wiring.purpose),
         *share_args(wiring),
         *identity_args(vm),
+        *state_args(wiring.purpose),
     ]
 
 
@@ -95,9 +103,20 @@ def cpu_model(arch: Arch, accelerator: Accelerator) -> str:
     return "max,la57=off" if arch is Arch.X86_64 else "max"
 
 
-def memory_args(vm: Vm, host: Host) -> Args:
-    """Guest memory as a shared file without a name (Linux), or anonymous memory where no such file exists."""
+def memory_args(vm: Vm, wiring: Wiring, host: Host) -> Args:
+    """Guest memory: a base's file, a shared file without a name (Linux), or anonymous memory without such files.
+
+    A clone maps its base privately: what it writes is its own, what it never writes all clones share.
+    """
     size = f"size={vm.memory // MIB}M"
+    if wiring.memory:
+        share = "off" if wiring.purpose is Purpose.CLONE else "on"
+        return [
+            "-m",
+            size,
+            "-object",
+            f"memory-backend-file,id=mem,mem-path={escape(wiring.memory)},share={share},{size}",
+        ]
     backend = "memory-backend-memfd,id=mem,share=on" if host.system is System.LINUX else "memory-backend-ram,id=mem"
     return ["-m", size, "-object", f"{backend},{size}"]
 
@@ -132,10 +151,11 @@ def console_args(wiring: Wiring) -> Args:
     return ["-chardev", _listening("console", wiring.console) + log, "-serial", "chardev:console"]
 
 
-def net_args(vm: Vm) -> Args:
-    """NIC 0, always user-mode, with every host port the vm owns."""
-    forwards = "".join(f",hostfwd={_forward(forward)}" for forward in vm.forwards)
-    network = f"user,id=net0,net={USER_NETWORK},host={USER_HOST},dns={USER_DNS},dhcpstart={USER_GUEST}{forwards}"
+def net_args(vm: Vm, purpose: Purpose) -> Args:
+    """NIC 0, always user-mode, with every host port the vm owns; a clone gets them once it has its identity."""
+    forwards = vm.forwards if purpose is Purpose.SOLO else ()
+    rules = "".join(f",hostfwd={forward_rule(forward)}" for forward in forwards)
+    network = f"user,id=net0,net={USER_NETWORK},host={USER_HOST},dns={USER_DNS},dhcpstart={USER_GUEST}{rules}"
     device = f"virtio-net-pci,id=nic0,netdev=net0,mac={vm.nics[0].mac},romfile=,bus=pcie.0,addr=0x1"
     return ["-netdev", network, "-device", device]
 
@@ -151,20 +171,48 @@ def port_args(wiring: Wiring) -> Args:
     return args
 
 
-def disk_args(wiring: Wiring) -> Args:
-    """The vm's disks; what the guest discards is given back to the host."""
+def disk_args(vm: Vm, wiring: Wiring) -> Args:
+    """The vm's disks, each in the slot of its own; what the guest discards is given back to the host."""
     args: Args = []
-    for number, path in enumerate(wiring.disks):
-        args += ["-blockdev", json.dumps(disk_node(f"disk{number}", path), separators=(",", ":"))]
-        address = f"bus=pcie.0,addr={FIRST_DISK_SLOT + number:#x}"
-        args += ["-device", f"virtio-blk-pci,id=disk{number}-device,drive=disk{number},serial=disk{number},{address}"]
+    for disk, path in zip(vm.disks, wiring.disks, strict=True):
+        node = stand_in_node(disk) if wiring.purpose is Purpose.RECEIVER else disk_node(disk, path)
+        args += ["-blockdev", json.dumps(node, separators=(",", ":"))]
+        device = {**disk_device(disk), **_disk_place(disk, wiring)}
+        args += ["-device", _device(device)]
     return args
 
 
-def disk_node(name: str, path: Path) -> dict[str, object]:
+def _disk_place(disk: Disk, wiring: Wiring) -> dict[str, str]:
+    if port := wiring.plugged.get(disk.name):
+        return {"bus": port}
+    return {"bus": "pcie.0", "addr": f"{FIRST_DISK_SLOT + disk.slot:#x}"}
+
+
+def stand_in_node(disk: Disk) -> dict[str, Any]:
+    """A disk that holds nothing, for a machine that never runs."""
+    return {"node-name": disk_id(disk.name), "driver": "null-co", "size": disk.size}
+
+
+def disk_node(disk: Disk, path: Path) -> dict[str, Any]:
     """A qcow2 file as QEMU's block layer wants it (``BlockdevOptions`` of the QMP reference)."""
     file = {"driver": "file", "filename": str(path), "discard": "unmap"}
-    return {"node-name": name, "driver": "qcow2", "discard": "unmap", "detect-zeroes": "unmap", "file": file}
+    shared = {"driver": "qcow2", "discard": "unmap", "detect-zeroes": "unmap"}
+    return {"node-name": disk_id(disk.name), **shared, "file": file}
+
+
+def disk_device(disk: Disk) -> dict[str, Any]:
+    """The device in front of it, but for where it is plugged in."""
+    return {
+        "driver": "virtio-blk-pci",
+        "id": f"{disk_id(disk.name)}-device",
+        "drive": disk_id(disk.name),
+        "serial": disk.name,
+    }
+
+
+def disk_id(name: str) -> str:
+    """What a disk's node is called in QEMU."""
+    return f"disk-{name}"
 
 
 def hotplug_args() -> Args:
@@ -175,6 +223,27 @@ def hotplug_args() -> Args:
         address = f"addr={FIRST_PORT_SLOT + slot:#x}.{function}" + (",multifunction=on" if function == 0 else "")
         args += ["-device", f"pcie-root-port,id=hot{number},bus=pcie.0,chassis={number + 1},{address}"]
     return args
+
+
+def reclaim_args(purpose: Purpose) -> Args:
+    """A balloon that only reports free pages, so that an idle guest gives memory back.
+
+    On a port of its own, because it is unplugged before a freeze and no clone has one: on memory that clones map
+    privately, giving pages back would change the file under all of them.
+    """
+    port = f"pcie-root-port,id={RECLAIM_PORT},bus=pcie.0,chassis={HOTPLUG_PORTS + 1},addr={RECLAIM_SLOT:#x}"
+    balloon = _device(reclaim_device())
+    return ["-device", port, *(["-device", balloon] if purpose is Purpose.SOLO else [])]
+
+
+def reclaim_device() -> dict[str, Any]:
+    """The balloon and where it sits, as ``device_add`` wants it."""
+    return {"driver": "virtio-balloon-pci", "id": BALLOON, "bus": RECLAIM_PORT, "free-page-reporting": True}
+
+
+def state_args(purpose: Purpose) -> Args:
+    """A machine that takes a state over: where from is said later, and it does not run before it is told to."""
+    return ["-incoming", "defer", "-S"] if purpose.incoming else []
 
 
 def share_args(wiring: Wiring) -> Args:
@@ -203,6 +272,12 @@ def escape(value: Path | str) -> str:
     return str(value).replace(",", ",,")
 
 
+def _device(properties: dict[str, Any]) -> str:
+    """``device_add``'s arguments as ``-device`` wants them."""
+    words = {key: "on" if value is True else value for key, value in properties.items() if key != "driver"}
+    return ",".join([properties["driver"], *(f"{key}={value}" for key, value in words.items())])
+
+
 def _accelerator(accelerator: Accelerator) -> str:
     return f"tcg,tb-size={TRANSLATION_CACHE_MIB}" if accelerator is Accelerator.TCG else str(accelerator)
 
@@ -211,5 +286,6 @@ def _listening(name: str, path: Path) -> str:
     return f"socket,id={name},path={escape(path)},server=on,wait=off"
 
 
-def _forward(forward: PortForward) -> str:
+def forward_rule(forward: PortForward) -> str:
+    """A host forward as user-mode networking writes it, on the command line and in the monitor."""
     return f"{forward.protocol}:{forward.address}:{forward.host}-{USER_GUEST}:{forward.guest}"

@@ -17,10 +17,12 @@ import contextlib
 import json
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from appcat.channel import ChannelClosed, ChannelTimeout, LineChannel
+from appcat.checks import Check, unchecked
 from appcat.errors import QemuError
 
 log = logging.getLogger(__name__)
@@ -105,14 +107,25 @@ class Monitor:
             self._send(request, deadline)
             return self._answer(command, deadline)
 
-    def next_event(self, timeout: float) -> Message:
-        """The next event, waiting at most ``timeout`` seconds; raises MonitorSilent when there is none."""
+    def give(self, name: str, descriptor: int) -> None:
+        """Hand QEMU an open file under ``name`` (``getfd``), for ``fd:NAME``. Raises as ``execute``."""
+        self._count += 1
+        deadline = time.monotonic() + self._timeout
+        with self._translated():
+            self._send({"execute": "getfd", "id": self._count, "arguments": {"fdname": name}}, deadline, [descriptor])
+            self._answer("getfd", deadline)
+
+    def next_event(self, timeout: float, check: Check = unchecked) -> Message:
+        """The next event, waiting at most ``timeout`` seconds; raises MonitorSilent when there is none.
+
+        Raises what ``check`` raises meanwhile.
+        """
         if self._events:
             return self._events.pop(0)
         deadline = time.monotonic() + timeout
         with self._translated():
             while True:
-                message = self._read(deadline)
+                message = self._read(deadline, check)
                 if "event" in message:
                     return message
 
@@ -123,10 +136,10 @@ class Monitor:
         self._send({"execute": "qmp_capabilities", "id": 0}, deadline)
         self._answer("qmp_capabilities", deadline)
 
-    def _send(self, request: Message, deadline: float) -> None:
+    def _send(self, request: Message, deadline: float, descriptors: Sequence[int] = ()) -> None:
         line = json.dumps(request, separators=(",", ":"))
         log.debug("> %s", line)
-        self._channel.send(line.encode() + b"\n", deadline)
+        self._channel.send(line.encode() + b"\n", deadline, descriptors)
 
     def _answer(self, command: str, deadline: float) -> Any:
         while True:
@@ -139,8 +152,8 @@ class Monitor:
                     raise CommandRefused(command, str(error.get("class")), str(error.get("desc")))
                 return message.get("return")
 
-    def _read(self, deadline: float) -> Message:
-        line = self._channel.read_line(deadline)
+    def _read(self, deadline: float, check: Check = unchecked) -> Message:
+        line = self._channel.read_line(deadline, check)
         log.debug("< %s", line.decode(errors="replace"))
         try:
             message = json.loads(line)

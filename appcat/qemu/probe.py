@@ -7,7 +7,8 @@ for as long as nothing they depend on changes: the host's boot, QEMU, the proces
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -17,8 +18,8 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,15 +98,29 @@ def probe(accelerator: Accelerator, arch: Arch, binary: str, deadline: float | N
     """Run the payload under ``accelerator`` for at most ``deadline`` seconds (default: ``DEADLINES``)."""
     if accelerator is Accelerator.KVM and (refusal := _kvm_refusal()):
         return Verdict(accelerator, False, refusal)
-    with tempfile.TemporaryDirectory(prefix="appcat-probe-") as directory:
-        payload = Path(directory, "payload")
-        payload.write_bytes(x86_payload() if arch is Arch.X86_64 else arm_payload())
+    with _payload_file(x86_payload() if arch is Arch.X86_64 else arm_payload()) as payload:
         return _run(
             accelerator,
             probe_argv(binary, arch, accelerator, payload),
             expected_exit(arch),
             deadline or DEADLINES[accelerator],
         )
+
+
+@contextlib.contextmanager
+def _payload_file(data: bytes) -> Iterator[Path]:
+    """A file that QEMU can open by name; where the system has files without a directory, nothing can be left of it."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("appcat-probe"), "wb", buffering=0) as file:
+            file.write(data)
+            yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        return
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="appcat-probe-") as directory:
+        payload = Path(directory, "payload")
+        payload.write_bytes(data)
+        yield payload
 
 
 def probe_argv(binary: str, arch: Arch, accelerator: Accelerator, payload: Path) -> list[str]:
@@ -163,7 +178,7 @@ def _run(accelerator: Accelerator, argv: list[str], expected: int, deadline: flo
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=_ending_with_parent(),
     )
     try:
         _, output = process.communicate(timeout=deadline)
@@ -180,9 +195,16 @@ def _run(accelerator: Accelerator, argv: list[str], expected: int, deadline: flo
     return Verdict(accelerator, False, "; ".join(said[-3:]) if said else f"QEMU ended with status {process.returncode}")
 
 
-def _die_with_parent() -> None:
-    """In the child before it becomes QEMU: end with the command that probes, even when that is killed (prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _ending_with_parent() -> Callable[[], object] | None:
+    """What a child does before it becomes QEMU, to end with the command that probes, killed or not (prctl(2)).
+
+    Everything is looked up before the fork: a child of a process with threads should do as little as it can.
+    """
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    return functools.partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _kvm_refusal() -> str:

@@ -25,6 +25,8 @@ from appcat.errors import MissingTool, QemuError, from_os_error
 
 log = logging.getLogger(__name__)
 
+LOG_TAIL_BYTES = 4096
+
 # <linux/pidfd.h>: PIDFD_GET_INFO with PIDFD_INFO_EXIT gives a stranger's exit status from Linux 6.15 on.
 _PIDFD_GET_INFO = 0xC050FF0B
 _PIDFD_INFO_EXIT = 1 << 3
@@ -55,6 +57,18 @@ def spawn(argv: Sequence[str], log_path: Path, inherit: Sequence[int]) -> subpro
         if isinstance(error, FileNotFoundError) and error.filename == argv[0]:
             raise MissingTool(f"{program} is not installed", hint=install_hint(program)) from error
         raise from_os_error(error, "starting QEMU") from error
+
+
+def output_of(log_path: Path) -> str:
+    """The end of what a QEMU wrote to its log, without harmless warnings."""
+    try:
+        with log_path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(file.tell() - LOG_TAIL_BYTES, 0))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(line for line in text.splitlines() if line.strip() and "warning:" not in line)
 
 
 def started_at(pid: int) -> float | None:
@@ -125,8 +139,10 @@ class Handle:
     def wait(self, timeout: float) -> bool:
         """Whether the process ended within ``timeout`` seconds."""
         if self.descriptor is not None:
-            readable, _, _ = select.select([self.descriptor], [], [], timeout)
-            return bool(readable)
+            # Not select(): a daemon with many connections has descriptors beyond what that can take.
+            poll = select.poll()
+            poll.register(self.descriptor, select.POLLIN)
+            return bool(poll.poll(max(timeout, 0.0) * 1000))
         return _poll_end(self.pid, timeout)
 
     def wait_status(self) -> int | None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import shutil
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,8 @@ from appcat.store import locks
 
 # What a vm's own files need at start: records, logs, sockets.
 SPACE_TO_START = 4 * MIB
-FIRST_SSH_PORT, LAST_SSH_PORT = 20022, 32767
+# Of its memory: what an instant clone is expected to write, and is granted.
+CLONE_SHARE = 8
 
 
 def check_memory(ctx: Context, memory: int) -> None:
@@ -40,6 +42,34 @@ def check_memory(ctx: Context, memory: int) -> None:
     )
 
 
+def check_clones(ctx: Context, memories: Sequence[int]) -> None:
+    """Raise InsufficientMemory when so many instant clones, of so many bytes of memory each, do not fit this host now.
+
+    A clone takes memory only for what it writes. It is granted a share, so that many fit; one that writes all it has
+    takes more than it was granted, as everywhere where memory is promised twice.
+    """
+    have = psutil.virtual_memory().available
+    promised = sum(_untouched(ctx, name) for name in ctx.store.names())
+    wanted = sum(memory // CLONE_SHARE for memory in memories)
+    left = max(have - promised, 0)
+    if wanted > left:
+        raise InsufficientMemory(
+            f"{len(memories)} clones want {format_size(wanted)} to begin with; {format_size(have)} are free, "
+            f"{format_size(promised)} of them promised to running vms: {format_size(left)} are left",
+            hint="make fewer, or stop other vms",
+        )
+
+
+def check_total_memory(name: str, memory: int) -> None:
+    """Raise InsufficientMemory when this host could never give ``memory`` bytes."""
+    total = psutil.virtual_memory().total
+    if memory > total:
+        raise InsufficientMemory(
+            f"{name} would have {format_size(memory)} of memory; this host has {format_size(total)}",
+            hint="give it less with --memory",
+        )
+
+
 def _untouched(ctx: Context, name: str) -> int:
     """Bytes that a living vm may still come to use."""
     run = ctx.store.load_run(name)
@@ -47,7 +77,9 @@ def _untouched(ctx: Context, name: str) -> int:
         return 0
     with contextlib.suppress(AppcatError, OSError, psutil.Error):
         if locks.is_held(ctx.layout.vm(name).run_lock):
-            return max(ctx.store.load(name).memory - psutil.Process(run.pid).memory_info().rss, 0)
+            memory = ctx.store.load(name).memory
+            grant = memory // CLONE_SHARE if run.base else memory
+            return max(grant - psutil.Process(run.pid).memory_info().rss, 0)
     return 0
 
 
@@ -128,27 +160,3 @@ def _process_on(forward: PortForward) -> str:
             if forward.clashes(PortForward(port, 0, address, forward.protocol)):
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     return ""
-
-
-def ssh_ports(ctx: Context) -> set[int]:
-    """SSH ports that the vms of this home have; the caller holds the allocation lock."""
-    ports = set()
-    for name in ctx.store.names():
-        try:
-            ports.add(ctx.store.load(name).ssh_port)
-        except AppcatError:
-            continue
-    return ports
-
-
-def free_ssh_port(taken: set[int], start: int) -> int:
-    """A port for SSH that no vm of this home has and that is free now, searched upwards from ``start``.
-
-    Below 32768, so that no outgoing connection of the host is given it. Raises PortInUse when all are taken.
-    """
-    span = LAST_SSH_PORT - FIRST_SSH_PORT + 1
-    for step in range(span):
-        port = FIRST_SSH_PORT + (start + step) % span
-        if port not in taken and try_bind(PortForward(port, 22)) is None:
-            return port
-    raise PortInUse("no port is left for SSH", hint=f"free ports from {FIRST_SSH_PORT} to {LAST_SSH_PORT}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+from appcat.checks import Check, unchecked
+from appcat.model.config import parse_accelerator
 from appcat.model.host import Host
 from appcat.model.vm import Arch
 from appcat.qemu import probe
@@ -24,10 +28,29 @@ def silent(_step: str, _done: int, _total: int) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """Passed to every service function; holds no state of its own but the probe's answer."""
+    """Passed to every service function; holds no state of its own but the probe's answer.
+
+    ``check`` is called in every loop that waits: it raises Cancelled when the work was called off (see
+    ``services.operations``). ``operation`` is the id of the operation that the work is part of, ``origin`` who works
+    here: cli, daemon or keeper.
+    """
 
     settings: Settings
     progress: Progress = silent
+    check: Check = unchecked
+    operation: str = ""
+    origin: str = "cli"
+
+    def but(self, **changes: Any) -> Context:
+        """The same with other fields; what was found out already is not asked again."""
+        changed = dataclasses.replace(self, **changes)
+        if changed.settings == self.settings:
+            vars(changed).update({key: value for key, value in vars(self).items() if key in _FOUND_OUT})
+        return changed
+
+    def undisturbed(self) -> Context:
+        """The same for tidying up: it goes on to its end, although the work was called off."""
+        return self.but(check=unchecked, progress=silent)
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -47,7 +70,13 @@ class Context:
     @functools.cached_property
     def host(self) -> Host:
         """What this computer can do; probing may take a few seconds the first time after a boot."""
-        return probe.host(self.layout.probe, self.settings.accelerator)
+        from appcat.services import config
+
+        chosen = self.settings.accelerator or config.value_of(self, "accelerator", parse_accelerator, None)
+        return probe.host(self.layout.probe, chosen)
+
+
+_FOUND_OUT = {name for name, value in vars(Context).items() if isinstance(value, functools.cached_property)}
 
 
 def now() -> str:

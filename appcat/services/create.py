@@ -6,59 +6,97 @@ import getpass
 import os
 import secrets
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 
-from appcat.errors import InsufficientMemory
+from appcat.errors import InvalidInput
 from appcat.guest.identity import SshKey
+from appcat.model.config import parse_cpus, parse_restart
+from appcat.model.event import EventKind
 from appcat.model.image import Image
 from appcat.model.machine import pinned_machine
 from appcat.model.name import check_name
 from appcat.model.port import PortForward, check_distinct
-from appcat.model.size import format_size
-from appcat.model.vm import Disk, Nic, RestartPolicy, TemplateRef, Vm, check_cpus
+from appcat.model.size import parse_memory
+from appcat.model.vm import Disk, Nic, RestartPolicy, TemplateRef, Vm, check_cpus, check_disk_name, free_slot
 from appcat.qemu import img
-from appcat.services import templates
-from appcat.services.admission import check_space, free_ssh_port, ssh_ports
+from appcat.services import config, ssh_config, templates
+from appcat.services.admission import check_space, check_total_memory
 from appcat.services.context import Context, now
+from appcat.services.events import record
 from appcat.services.keys import user_key
+from appcat.services.operations import tracked
+from appcat.services.ssh_ports import free_ssh_port, ssh_ports
 from appcat.store import locks
 from appcat.store.files import make_private_directory, write_atomic
 from appcat.store.layout import VmPaths
 from appcat.store.vms import already_exists
 
 DEFAULT_TEMPLATE = "pico"
+FIRST_DISK = "data"
 
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """What the user asks for; None takes the template's default. Sizes are in bytes."""
+    """What the user asks for; None takes the home's default, else the template's. Sizes are in bytes."""
 
     name: str
-    template: str = DEFAULT_TEMPLATE
+    template: str | None = None
     cpus: int | None = None
     memory: int | None = None
-    disk: int | None = None
+    disks: tuple[tuple[str, int], ...] = ()
     ports: tuple[PortForward, ...] = ()
     labels: dict[str, str] = field(default_factory=dict)
-    restart: RestartPolicy = RestartPolicy.NO
+    restart: RestartPolicy | None = None
     autostart: bool = False
 
 
-def create(ctx: Context, request: CreateRequest) -> Vm:
+def admitted(ctx: Context, request: CreateRequest, **_: object) -> tuple[str]:
+    """The vm that an operation is about to make; raises what ``create`` raises of a request that can never work."""
+    check_request(ctx, with_defaults(ctx, request))
+    return (request.name,)
+
+
+def made(vm: Vm) -> dict[str, object]:
+    """What an operation says of the vm it made."""
+    return {"name": vm.name, "uuid": vm.uuid}
+
+
+@tracked("create", admitted, made)
+def create(ctx: Context, request: CreateRequest, *, durable: bool = True) -> Vm:
     """Make a vm, whole or not at all, and leave it powered off; builds its template when that is not there yet.
+
+    One that is not ``durable`` survives a power failure once it was synced (``VmStore.sync``).
 
     Raises InvalidInput, AlreadyExists, InsufficientMemory, InsufficientSpace, and what a template build raises.
     """
+    request = with_defaults(ctx, request)
     check_request(ctx, request)
-    image = templates.ensure(ctx, request.template).image
+    image = templates.ensure(ctx, template_of(request)).image
     user_key(ctx)
     make_private_directory(ctx.layout.vms)
-    with locks.hold(ctx.layout.home_lock, f"create {request.name}"):
+    with locks.hold(ctx.layout.home_lock, f"create {request.name}", check=ctx.check):
         vm = _plan(ctx, request, image)
-        ctx.store.add(vm, lambda paths: _prepare(paths, vm))
+        ctx.store.add(vm, lambda paths: _prepare(ctx, paths, vm), durable=durable)
+    record(ctx, EventKind.VM_CREATED, vm, template=vm.template.name)
     return vm
+
+
+def with_defaults(ctx: Context, request: CreateRequest) -> CreateRequest:
+    """``request`` with what the home's configuration says where it says nothing; raises InvalidInput, Broken."""
+    return replace(
+        request,
+        template=request.template or config.value_of(ctx, "template", check_name, DEFAULT_TEMPLATE),
+        cpus=request.cpus if request.cpus is not None else config.value_of(ctx, "cpus", parse_cpus, None),
+        memory=request.memory if request.memory is not None else config.value_of(ctx, "memory", parse_memory, None),
+        restart=request.restart or config.value_of(ctx, "restart", parse_restart, RestartPolicy.NO),
+    )
+
+
+def template_of(request: CreateRequest) -> str:
+    """The template that a vm asked for so is made from."""
+    return request.template or DEFAULT_TEMPLATE
 
 
 def check_request(ctx: Context, request: CreateRequest) -> None:
@@ -66,16 +104,13 @@ def check_request(ctx: Context, request: CreateRequest) -> None:
     check_name(request.name)
     if ctx.layout.vm(request.name).root.exists():
         raise already_exists(request.name)
-    templates.find(ctx, request.template)
+    templates.find(ctx, template_of(request))
     check_distinct(request.ports)
+    _disks(request)
     if request.cpus is not None:
         check_cpus(request.cpus, psutil.cpu_count() or 1)
-    total = psutil.virtual_memory().total
-    if request.memory is not None and request.memory > total:
-        raise InsufficientMemory(
-            f"{request.name} would have {format_size(request.memory)} of memory; this host has {format_size(total)}",
-            hint="give it less with --memory",
-        )
+    if request.memory is not None:
+        check_total_memory(request.name, request.memory)
     make_private_directory(ctx.layout.home)
     check_space(ctx.layout.home)
 
@@ -94,25 +129,40 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
         login=image.login,
         ssh_port=free_ssh_port(ssh_ports(ctx), identifier.int % 10_000),
         nics=(Nic(random_mac()),),
-        disks=() if request.disk is None else (Disk("data", "data.qcow2", request.disk),),
+        disks=_disks(request),
         ports=request.ports,
-        restart=request.restart,
+        restart=request.restart or RestartPolicy.NO,
         autostart=request.autostart,
-        owner=_user_name(),
+        owner=user_name(),
         labels=request.labels,
     )
 
 
-def _prepare(paths: VmPaths, vm: Vm) -> None:
+def _disks(request: CreateRequest) -> tuple[Disk, ...]:
+    disks: tuple[Disk, ...] = ()
+    for name, size in request.disks:
+        if any(disk.name == check_disk_name(name) for disk in disks):
+            raise InvalidInput(f"two disks are called {name}", hint="give each a name: --disk NAME=SIZE")
+        disks += (Disk(name, f"{name}.qcow2", size, free_slot(disks)),)
+    return disks
+
+
+def _prepare(ctx: Context, paths: VmPaths, vm: Vm) -> None:
     make_private_directory(paths.disks)
     for disk in vm.disks:
         img.create(paths.disks / disk.file, disk.size)
-    key = SshKey.generate()
-    write_atomic(paths.host_key, key.openssh)
-    write_atomic(paths.known_hosts, f"{vm.name} {key.public_line}\n")
+    write_keys(ctx, paths, vm, SshKey.generate())
 
 
-def _user_name() -> str:
+def write_keys(ctx: Context, paths: VmPaths, vm: Vm, key: SshKey) -> None:
+    """Into a directory that is being made: the guest's host key, and how SSH clients get to know it."""
+    write_atomic(paths.host_key, key.openssh, durable=False)
+    write_atomic(paths.known_hosts, f"{vm.name} {key.public_line}\n", durable=False)
+    write_atomic(paths.ssh_config, ssh_config.block(ctx, vm), durable=False)
+
+
+def user_name() -> str:
+    """Who runs this, for ``Vm.owner``."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,32 +1,77 @@
-"""A vm as plain data for programs: what ``--json`` prints."""
+"""Results as plain data (``model.shapes``): what ``--json`` prints and the API answers."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
 
+from appcat.errors import AppcatError
 from appcat.model.codec import encode
+from appcat.model.run import Run
+from appcat.model.shapes import (
+    CheckInfo,
+    CloneFailure,
+    CloneInfo,
+    CopyInfo,
+    DiskInfo,
+    EventInfo,
+    ImageInfo,
+    OperationInfo,
+    PortInfo,
+    SettingInfo,
+    StatsInfo,
+    TemplateInfo,
+    VmDetails,
+    VmInfo,
+)
 from appcat.model.status import Observation, Status
 from appcat.model.vm import Vm
 from appcat.services.context import Context
 
+if TYPE_CHECKING:
+    from appcat.model.event import Event
+    from appcat.model.operation import Operation
+    from appcat.model.port import PortForward
+    from appcat.services.clone import Cloned
+    from appcat.services.config import Setting
+    from appcat.services.copy import Copied
+    from appcat.services.disks import DiskUse
+    from appcat.services.doctor import Check
+    from appcat.services.stats import Usage
+    from appcat.services.templates import KnownTemplate
+    from appcat.services.verify import Facts
+    from appcat.store.images import StoredImage
 
-def describe(seen: Observation) -> dict[str, Any]:
-    """The parts every listing shows. Keys are stable; new ones may come."""
+
+def describe(seen: Observation) -> VmInfo:
+    """The parts every listing shows."""
     head = {"name": seen.name, "status": str(seen.status), "detail": seen.detail}
-    return head if seen.vm is None else {**head, **_spec(seen.vm)}
+    return cast(VmInfo, head if seen.vm is None else {**head, **_spec(seen.vm)})
 
 
-def describe_fully(ctx: Context, seen: Observation) -> dict[str, Any]:
+def describe_fully(ctx: Context, seen: Observation) -> VmDetails:
     """All there is to say of one vm, with the files to look at."""
     paths = ctx.layout.vm(seen.name)
     files = {"directory": paths.root, "console_log": paths.console_log, "qemu_log": paths.qemu_log}
     alive = seen.status not in (Status.STOPPED, Status.BROKEN)
-    return {
+    details = {
         **describe(seen),
         "run": encode(seen.run) if seen.run and alive else None,
+        "qemu_installed": _newer_qemu(ctx, seen.run) if seen.run and alive else None,
         "last_exit": encode(seen.last_exit),
         **{key: str(path) for key, path in files.items()},
     }
+    return cast(VmDetails, details)
+
+
+def _newer_qemu(ctx: Context, run: Run) -> str | None:
+    """The version of QEMU that the next start would use, when that is not the one that runs now."""
+    try:
+        installed = ctx.host.qemu.version
+    except AppcatError:
+        return None
+    return None if installed == run.qemu_version else installed
 
 
 def _spec(vm: Vm) -> dict[str, Any]:
@@ -43,8 +88,92 @@ def _spec(vm: Vm) -> dict[str, Any]:
         "mac": vm.nics[0].mac,
         "restart": str(vm.restart),
         "autostart": vm.autostart,
+        "parent": encode(vm.parent),
         "labels": vm.labels,
         "owner": vm.owner,
         "node": vm.node,
         "created": vm.created,
     }
+
+
+def describe_clones(done: Cloned, facts: Sequence[Facts] = ()) -> CloneInfo:
+    """What came of a request for clones; ``facts`` where they were verified."""
+    made = [(outcome, outcome.vm) for outcome in done.outcomes if outcome.vm]
+    told = {
+        "kind": str(done.kind),
+        "clones": [
+            {"name": outcome.name, "uuid": vm.uuid, "ssh_port": vm.ssh_port, "seconds": outcome.seconds}
+            for outcome, vm in made
+        ],
+        "failed": [_failure(outcome.name, outcome.error) for outcome in done.outcomes if outcome.error],
+        "stun": done.stun,
+        "base": {"seconds": done.base_seconds, "memory": done.base_memory},
+    }
+    return cast(CloneInfo, {**told, "verified": [encode(fact) for fact in facts]} if facts else told)
+
+
+def _failure(name: str, error: AppcatError) -> CloneFailure:
+    return {
+        "name": name,
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "details": error.details,
+        "exit_code": error.exit_code,
+    }
+
+
+def describe_port(forward: PortForward) -> PortInfo:
+    """A port forward."""
+    return cast(PortInfo, encode(forward))
+
+
+def describe_disk(use: DiskUse) -> DiskInfo:
+    """A disk, and what it takes on the host."""
+    return cast(DiskInfo, {**encode(use.disk), "used": use.used})
+
+
+def describe_usages(usages: Sequence[Usage], total: Usage) -> StatsInfo:
+    """What vms take of the host."""
+    return cast(StatsInfo, {"vms": [asdict(usage) for usage in usages], "total": asdict(total)})
+
+
+def describe_copy(done: Copied) -> CopyInfo:
+    """What was copied."""
+    return {"files": done.files, "bytes": done.bytes, "skipped": list(done.skipped)}
+
+
+def describe_image(stored: StoredImage) -> ImageInfo:
+    """A built image and where it lies."""
+    return cast(ImageInfo, {**encode(stored.image), "directory": str(stored.directory)})
+
+
+def describe_template(known: KnownTemplate) -> TemplateInfo:
+    """A recipe and its image, if there is one."""
+    return {
+        "name": known.name,
+        "description": known.description,
+        "directory": str(known.directory),
+        "problem": known.problem,
+        "image": cast(ImageInfo, encode(known.image.image)) if known.image else None,
+    }
+
+
+def describe_setting(setting: Setting) -> SettingInfo:
+    """One default."""
+    return {"key": setting.key, "value": setting.value, "source": setting.source, "help": setting.help}
+
+
+def describe_check(check: Check) -> CheckInfo:
+    """One thing the doctor looked at."""
+    return cast(CheckInfo, encode(check))
+
+
+def describe_event(event: Event) -> EventInfo:
+    """A fact that happened."""
+    return cast(EventInfo, encode(event))
+
+
+def describe_operation(operation: Operation) -> OperationInfo:
+    """A long action."""
+    return cast(OperationInfo, encode(operation))

@@ -13,7 +13,8 @@ from appcat import command
 from appcat.errors import AppcatError
 from appcat.model.host import Verdict
 from appcat.model.size import GIB, MIB, format_size
-from appcat.services import keeping, templates
+from appcat.services import daemon, keeping, templates
+from appcat.services.bases import bases, budget, memory_taken
 from appcat.services.context import Context
 from appcat.store import locks
 from appcat.store.files import claim_runtime_directory, make_private_directory
@@ -49,8 +50,10 @@ def examine(ctx: Context) -> list[Check]:
         *_guarded("sockets", lambda: _sockets(ctx)),
         *_guarded("space", lambda: _space(ctx)),
         _memory(),
+        *_guarded("frozen memory", lambda: _frozen_memory(ctx)),
         *_guarded("templates", lambda: _templates(ctx)),
         _keeper(ctx),
+        *_guarded("daemon", lambda: _daemon(ctx)),
     ]
 
 
@@ -127,6 +130,19 @@ def _memory() -> Check:
     )
 
 
+def _frozen_memory(ctx: Context) -> Iterator[Check]:
+    """Where bases of instant clones have their memory."""
+    place = ctx.settings.memory
+    taken = sum(memory_taken(base) for base in bases(ctx).all())
+    if place is None:
+        where, advice = "on disk", "there is no memory-backed file system at /dev/shm: instant clones start slower"
+    else:
+        where, advice = f"{format_size(budget(ctx))} at most in {place.parent.parent}, what is more on disk", ""
+    yield Check(
+        "frozen memory", Health.WARNING if advice else Health.OK, f"{where}; taken: {format_size(taken)}", advice
+    )
+
+
 def _templates(ctx: Context) -> Iterator[Check]:
     for info in templates.list_templates(ctx):
         if info.problem:
@@ -139,3 +155,18 @@ def _templates(ctx: Context) -> Iterator[Check]:
 
 def _keeper(ctx: Context) -> Check:
     return Check("keeper", Health.OK, "running" if keeping.is_running(ctx) else "not running; starts with the first vm")
+
+
+def _daemon(ctx: Context) -> Iterator[Check]:
+    state = daemon.look(ctx)
+    if state is None:
+        yield Check("daemon", Health.OK, "not running; only programs need it")
+        return
+    found = f"process {state.pid}, {', '.join(state.addresses) or 'starting'}"
+    if not daemon.answers(ctx.layout.daemon_socket):
+        yield Check("daemon", Health.WARNING, f"{found}: does not answer", "see 'appcat daemon logs'")
+    elif state.since and not state.is_current:
+        advice = "restart it: appcat daemon restart"
+        yield Check("daemon", Health.WARNING, f"{found}: of another version, {state.version}", advice)
+    else:
+        yield Check("daemon", Health.OK, found)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import select
+import os
+import selectors
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -16,13 +17,18 @@ from pathlib import Path
 
 from appcat.errors import AppcatError, Busy, NotFound
 from appcat.model import codec
+from appcat.model.event import EventKind
 from appcat.model.run import Exit, ExitCause, Run
 from appcat.model.vm import RestartPolicy
 from appcat.qemu import process
 from appcat.qemu.monitor import Monitor, MonitorError
 from appcat.services import guests
+from appcat.services.bases import is_making, sweep
+from appcat.services.changing import is_unfinished, put_right
 from appcat.services.context import Context, now
+from appcat.services.events import record
 from appcat.services.observe import explain_end, is_alive, qemu_last_words
+from appcat.services.operations import prune
 from appcat.services.settle import adopt, settle
 from appcat.services.start import start
 from appcat.store import locks
@@ -35,6 +41,7 @@ TICK = 2.0
 IDLE_EXIT = 30.0
 CONSOLE_LIMIT = 1 << 20
 CLOCK_JUMP = 1.0
+PRUNE_EVERY = 3600.0
 FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER = 1.0, 60.0, 60.0
 
 STATE = codec.Kind("keeper.json", 1)
@@ -72,23 +79,50 @@ class Backoff:
     due: float = 0.0
 
 
+class Stop:
+    """Asks a keeper in another thread to end, and wakes it for that."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        self.is_set = False
+
+    def set(self) -> None:
+        """End, soon."""
+        self.is_set = True
+        os.write(self._write, b".")
+
+    def fileno(self) -> int:
+        """Readable once it is set."""
+        return self._read
+
+    def close(self) -> None:
+        """Let go of the pipe; the keeper must have ended."""
+        os.close(self._read)
+        os.close(self._write)
+
+
 @dataclass
 class Keeper:
-    """The loop. ``serve`` keeps it alive without vms; otherwise it ends after ``IDLE_EXIT`` seconds without any."""
+    """The loop. ``serve`` keeps it alive without vms; otherwise it ends after ``IDLE_EXIT`` seconds without any.
+
+    ``stop`` ends it between two rounds.
+    """
 
     ctx: Context
     serve: bool = False
+    stop: Stop | None = None
     watches: dict[str, Watch] = field(default_factory=dict)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
+    prune_due: float = 0.0
     clock_offset: float = field(default_factory=lambda: time.time() - time.monotonic())
 
     def run(self) -> None:
-        """Keep until there is nothing to keep, or the home is gone."""
+        """Keep until there is nothing to keep, the home is gone, or it is told to stop."""
         idle_since = time.monotonic()
-        while self.ctx.layout.home.is_dir():
+        while self.ctx.layout.home.is_dir() and not (self.stop and self.stop.is_set):
             self.tick()
-            if self.watches or self.backoffs or self.serve:
+            if self.watches or self.backoffs or self.serve or is_making(self.ctx):
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > IDLE_EXIT:
                 return
@@ -107,7 +141,15 @@ class Keeper:
             except (AppcatError, OSError) as error:
                 self._note_trouble(name, str(error))
         bound_log(self.ctx.layout.keeper_log)
+        sweep(self.ctx)
+        self._prune()
         self._correct_clocks()
+
+    def _prune(self) -> None:
+        """Old operations, now and then: commands do it too, but there may be none for days."""
+        if time.monotonic() >= self.prune_due:
+            self.prune_due = time.monotonic() + PRUNE_EVERY
+            prune(self.ctx)
 
     def _note_trouble(self, name: str, text: str) -> None:
         """Once, not at every tick."""
@@ -117,6 +159,7 @@ class Keeper:
 
     def _keep(self, name: str) -> None:
         if is_alive(self.ctx, name):
+            self._put_right(name)
             self._watch(name)
             bound_log(self.ctx.layout.vm(name).console_log)
             return
@@ -126,6 +169,12 @@ class Keeper:
         if watch:
             watch.close()
         self._restart_if_due(name)
+
+    def _put_right(self, name: str) -> None:
+        """End what a command was at when it was killed."""
+        if is_unfinished(self.ctx, name):
+            with contextlib.suppress(Busy), locks.hold(self.ctx.layout.vm(name).op_lock, "put right", wait=0):
+                put_right(self.ctx, name)
 
     def _watch(self, name: str) -> None:
         watch = self.watches.get(name)
@@ -182,6 +231,7 @@ class Keeper:
         except AppcatError:
             self._keep_trying(name, last)
             raise
+        record(self.ctx, EventKind.VM_RESTARTED, vm, by="policy", policy=str(vm.restart))
 
     def _keep_trying(self, name: str, last: Exit) -> None:
         """A start that failed is its owner's business when it was theirs; a restart is tried again."""
@@ -202,15 +252,17 @@ class Keeper:
                 watch.events = None
 
     def _sleep(self) -> None:
-        """Until something happens to a QEMU, the next tick at the latest."""
-        by_descriptor: dict[int, Watch] = {}
-        for watch in self.watches.values():
-            if watch.handle.descriptor is not None:
-                by_descriptor[watch.handle.descriptor] = watch
-            if watch.events:
-                by_descriptor[watch.events.fileno()] = watch
-        readable, _, _ = select.select(list(by_descriptor), [], [], TICK)
-        for watch in {id(by_descriptor[number]): by_descriptor[number] for number in readable}.values():
+        """Until something happens to a QEMU or the keeper is told to stop, the next tick at the latest."""
+        with selectors.DefaultSelector() as selector:
+            for watch in self.watches.values():
+                if watch.handle.descriptor is not None:
+                    selector.register(watch.handle.descriptor, selectors.EVENT_READ, watch)
+                if watch.events:
+                    selector.register(watch.events.fileno(), selectors.EVENT_READ, watch)
+            if self.stop:
+                selector.register(self.stop, selectors.EVENT_READ)
+            ready = [key.data for key, _ in selector.select(TICK) if key.data is not None]
+        for watch in {id(watch): watch for watch in ready}.values():
             self._drain(watch)
 
     def _correct_clocks(self) -> None:
@@ -233,6 +285,7 @@ def keep(ctx: Context, *, service: bool = False) -> bool:
     ``service`` is how the host's service manager runs it: brings the autostart vms back once per host boot, waits for
     a keeper that was started on demand to end, and never ends by itself.
     """
+    ctx = ctx.but(origin="keeper")
     make_private_directory(ctx.layout.home)
     if service:
         autostart(ctx)

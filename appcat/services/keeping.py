@@ -1,29 +1,31 @@
-"""Starting the keeper on demand, and having the host's service manager start it after a reboot."""
+"""Starting the keeper on demand, finding it, and ending it when a daemon takes its place."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import shlex
-import shutil
+import signal
 import subprocess
-import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-from appcat import command
-from appcat.errors import AppcatError, Unavailable, from_os_error
-from appcat.model.host import System, host_system
+import psutil
+
+from appcat.errors import AppcatError, WrongState
 from appcat.model.status import Observation, Status
+from appcat.qemu import process
+from appcat.services import host_service
 from appcat.services.context import Context
+from appcat.services.host_service import DAEMON, KEEPER, Service
+from appcat.settings import Settings
 from appcat.store import locks
-from appcat.store.files import unlink, write_atomic
 
 log = logging.getLogger(__name__)
 
-UNIT = "appcat-keeper.service"
-AGENT = "org.appcat.keeper"
-ENVIRONMENT = ("APPCAT_HOME", "APPCAT_CACHE", "APPCAT_ACCELERATOR")
+END_DEADLINE = 10.0
+PATIENCE = 2.0  # seconds a helper has after SIGTERM before it is killed; no moment is a bad one for that
 
 
 def is_running(ctx: Context) -> bool:
@@ -35,21 +37,22 @@ def ensure(ctx: Context) -> None:
     """Start a keeper in the background unless there is one. A failure is logged: vms run without it."""
     try:
         if not is_running(ctx):
-            _spawn(ctx)
+            spawn(ctx, KEEPER.command(), ctx.layout.keeper_log)
     except (OSError, AppcatError) as error:
         log.warning("the keeper could not be started: %s", error)
 
 
-def ensure_keeper(ctx: Context, seen: list[Observation]) -> None:
+def ensure_keeper(ctx: Context, seen: Sequence[Observation]) -> None:
     """Start a keeper if one is missing where any of the vms just ``seen`` needs it: whoever comes next carries on."""
     if any(vm.status not in (Status.STOPPED, Status.BROKEN) for vm in seen):
         ensure(ctx)
 
 
-def _spawn(ctx: Context) -> None:
-    with ctx.layout.keeper_log.open("ab") as output:
-        subprocess.Popen(
-            keeper_command(),
+def spawn(ctx: Context, argv: Sequence[str], log_path: Path) -> subprocess.Popen[bytes]:
+    """Start a helper of this home that outlives us, its words going to ``log_path``."""
+    with log_path.open("ab") as output:
+        return subprocess.Popen(
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -59,106 +62,62 @@ def _spawn(ctx: Context) -> None:
         )
 
 
-def keeper_command(*options: str) -> list[str]:
-    """The command that runs a keeper in the foreground, by this very interpreter."""
-    return [sys.executable, "-m", "appcat.keeper", *options]
-
-
 def install(ctx: Context) -> Path:
-    """Have the keeper, and with it the ``--autostart`` vms, started after a host reboot; returns the service's file.
-
-    Raises Unavailable where there is no service manager for users, CommandError when it refuses.
-    """
-    path = _service_file(ctx)
-    text = systemd_unit(_environment(ctx)) if _is_linux() else launchd_agent(_environment(ctx))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, "installing the keeper") from error
-    write_atomic(path, text, 0o644)
-    try:
-        for line in _enabling(path):
-            command.run(line)
-    except AppcatError:
-        unlink(path)
-        raise
-    return path
+    """Have the keeper, and with it the ``--autostart`` vms, started after a host reboot (``host_service.install``)."""
+    return host_service.install(ctx, KEEPER)
 
 
-def uninstall(ctx: Context) -> bool:
+def uninstall() -> bool:
     """Undo ``install``; False when it was not installed. Running vms are left alone."""
-    path = _service_file(ctx)
-    if not path.exists():
+    return host_service.uninstall(KEEPER)
+
+
+# --- whose process is it ---------------------------------------------------------------------------------------------
+
+
+def helpers(ctx: Context, *services: Service) -> list[int]:
+    """Process ids of this home's keepers and daemons: those that are at it, and any that wait for their turn."""
+    return sorted(found.pid for found in psutil.process_iter() if is_helper(ctx, found.pid, *services))
+
+
+def is_helper(ctx: Context, pid: int, *services: Service) -> bool:
+    """Whether ``pid`` is a living keeper or daemon of this home: has a lock of theirs open, or was started for it."""
+    modules = {service.module for service in services or (KEEPER, DAEMON)}
+    try:
+        found = psutil.Process(pid)
+        if found.status() == psutil.STATUS_ZOMBIE or not modules & set(found.cmdline()):
+            return False
+        taken = {ctx.layout.keeper_lock.resolve(), ctx.layout.daemon_lock.resolve()}
+        return _serves(ctx, found.environ()) or any(Path(file.path) in taken for file in found.open_files())
+    except (psutil.Error, OSError, ValueError):
         return False
-    for line in _disabling(path):
-        command.run(line)
-    unlink(path)
-    return True
 
 
-def systemd_unit(environment: dict[str, str]) -> str:
-    """The systemd user unit. ``KillMode=process``: stopping the keeper must not end the vms it has started."""
-    settings = "".join(f"Environment={_systemd_quote(f'{key}={value}')}\n" for key, value in environment.items())
-    exec_start = " ".join(_systemd_quote(word).replace("$", "$$") for word in keeper_command("--service"))
-    return (
-        "[Unit]\nDescription=appcat keeper\n\n"
-        f"[Service]\nExecStart={exec_start}\n{settings}KillMode=process\nRestart=always\nRestartSec=5\n\n"
-        "[Install]\nWantedBy=default.target\n"
-    )
+def _serves(ctx: Context, environ: dict[str, str]) -> bool:
+    try:
+        return Settings.load(environ).home == ctx.layout.home if "APPCAT_HOME" in environ else False
+    except AppcatError:
+        return False
 
 
-def launchd_agent(environment: dict[str, str]) -> str:
-    """The launchd property list (macOS; not tested there)."""
-    words = "".join(f"<string>{escape(word)}</string>" for word in keeper_command("--service"))
-    settings = "".join(f"<key>{escape(k)}</key><string>{escape(v)}</string>" for k, v in environment.items())
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        '<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">\n'
-        f'<plist version="1.0"><dict>\n<key>Label</key><string>{AGENT}</string>\n'
-        f"<key>ProgramArguments</key><array>{words}</array>\n"
-        f"<key>EnvironmentVariables</key><dict>{settings}</dict>\n"
-        "<key>RunAtLoad</key><true/><key>KeepAlive</key><true/><key>AbandonProcessGroup</key><true/>\n"
-        "</dict></plist>\n"
-    )
+def end(ctx: Context, pid: int, *services: Service, patience: float = PATIENCE) -> None:
+    """End the helper ``pid``; the pidfd is opened first and the question who it is asked afterwards."""
+    with contextlib.suppress(ProcessLookupError), process.Handle(pid) as handle:
+        if is_helper(ctx, pid, *services):
+            handle.signal(signal.SIGTERM)
+            if not handle.wait(patience):
+                handle.signal(signal.SIGKILL)
+                handle.wait(PATIENCE)
 
 
-def _systemd_quote(word: str) -> str:
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
-
-
-def _environment(ctx: Context) -> dict[str, str]:
-    """What makes the service's keeper look after this home; PATH, since that is where QEMU is found."""
-    kept = {key: os.environ[key] for key in ENVIRONMENT if key in os.environ}
-    return (
-        {"PATH": os.environ.get("PATH", os.defpath), **kept, "APPCAT_HOME": str(ctx.layout.home)}
-        if kept
-        else {"PATH": os.environ.get("PATH", os.defpath)}
-    )
-
-
-def _is_linux() -> bool:
-    return host_system(sys.platform) is System.LINUX
-
-
-def _service_file(_ctx: Context) -> Path:
-    if not _is_linux():
-        return Path.home() / "Library" / "LaunchAgents" / f"{AGENT}.plist"
-    if not shutil.which("systemctl"):
-        raise Unavailable(
-            "there is no systemd here to start the keeper after a reboot",
-            hint=f"have your own service manager run: {shlex.join(keeper_command('--service'))}",
-        )
-    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
-    return Path(base) / "systemd" / "user" / UNIT
-
-
-def _enabling(path: Path) -> list[list[str]]:
-    if _is_linux():
-        return [["systemctl", "--user", "daemon-reload"], ["systemctl", "--user", "enable", "--now", UNIT]]
-    return [["launchctl", "load", "-w", str(path)]]
-
-
-def _disabling(path: Path) -> list[list[str]]:
-    if _is_linux():
-        return [["systemctl", "--user", "disable", "--now", UNIT]]
-    return [["launchctl", "unload", "-w", str(path)]]
+def end_all(ctx: Context, *services: Service) -> None:
+    """End them all; raises WrongState when that does not last."""
+    deadline = time.monotonic() + END_DEADLINE
+    while pids := helpers(ctx, *services):
+        for pid in pids:
+            end(ctx, pid, *services)
+        if time.monotonic() > deadline:
+            raise WrongState(
+                f"the keeper (process {pids[0]}) does not end, or is started again and again",
+                hint="see what starts it, end that, then try again",
+            )

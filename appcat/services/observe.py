@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 
+from appcat.checks import Check, unchecked
 from appcat.errors import AppcatError, Broken, NotFound
 from appcat.model.run import Exit, ExitCause, Run
 from appcat.model.status import Observation, Status
 from appcat.model.vm import Vm
 from appcat.qemu.monitor import Monitor, MonitorError
+from appcat.qemu.process import output_of
 from appcat.services.context import Context, now
 from appcat.store import locks
 from appcat.store.boot import boot_id
@@ -17,16 +19,15 @@ POLL = 0.02
 STATUS_WAIT = 5.0
 MONITOR_PATIENCE = 3.0
 END_PATIENCE = 2.0
-LOG_TAIL_BYTES = 4096
 
 
 def list_vms(ctx: Context) -> list[Observation]:
     """Every vm of this home, broken ones included, by name."""
-    found = (_look_safely(ctx, name) for name in ctx.store.names())
+    found = (look_safely(ctx, name) for name in ctx.store.names())
     return [seen for seen in found if seen is not None]
 
 
-def _look_safely(ctx: Context, name: str) -> Observation | None:
+def look_safely(ctx: Context, name: str) -> Observation | None:
     """As ``_look``; what the system refuses concerns this vm alone."""
     try:
         return _look(ctx, name)
@@ -39,7 +40,7 @@ def _look_safely(ctx: Context, name: str) -> Observation | None:
 def show(ctx: Context, name: str) -> Observation:
     """One vm; raises NotFound or InvalidInput."""
     ctx.store.find(name)
-    seen = _look_safely(ctx, name)
+    seen = look_safely(ctx, name)
     if seen is None:
         ctx.store.find(name)
         raise AppcatError(f"{name} changes too fast to be looked at", hint="try again")
@@ -51,11 +52,12 @@ def is_alive(ctx: Context, name: str) -> bool:
     return locks.is_held(ctx.layout.vm(name).run_lock)
 
 
-def ended_by(ctx: Context, name: str, deadline: float) -> bool:
+def ended_by(ctx: Context, name: str, deadline: float, check: Check = unchecked) -> bool:
     """Whether the vm's QEMU is gone by ``deadline`` (monotonic seconds); waits until then at most."""
     while is_alive(ctx, name):
         if time.monotonic() >= deadline:
             return False
+        check()
         time.sleep(POLL)
     return True
 
@@ -78,6 +80,8 @@ def _look(ctx: Context, name: str) -> Observation | None:
         return Observation(name, Status.BUSY, who.verb, vm, run)
     if not is_alive(ctx, name):
         return Observation(name, Status.STOPPED, vm=vm, last_exit=_last_exit(ctx, name, run))
+    if run is not None and not run.begun:
+        return Observation(name, Status.PAUSED, "its cloning was cut off", vm, run)
     status, detail = _ask_qemu(ctx, name, vm)
     last = _last_exit(ctx, name, ctx.store.load_run(name)) if status is Status.STOPPED else None
     return Observation(name, status, detail, vm, run, last)
@@ -135,11 +139,4 @@ def qemu_last_words(ctx: Context, name: str) -> str:
 
 def qemu_output(ctx: Context, name: str) -> str:
     """The end of what QEMU wrote to its standard error, without harmless warnings."""
-    try:
-        with ctx.layout.vm(name).qemu_log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(file.tell() - LOG_TAIL_BYTES, 0))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(line for line in text.splitlines() if line.strip() and "warning:" not in line)
+    return output_of(ctx.layout.vm(name).qemu_log)

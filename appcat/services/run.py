@@ -2,23 +2,98 @@
 
 from __future__ import annotations
 
+from appcat.errors import InsufficientSpace
+from appcat.model.image import Image
 from appcat.model.vm import Vm
-from appcat.services.admission import check_memory, check_port
+from appcat.services import guests, keeping, templates
+from appcat.services.admission import check_clones, check_memory, check_port
+from appcat.services.begin import begin
 from appcat.services.context import Context
-from appcat.services.create import CreateRequest, check_request, create
-from appcat.services.start import READY_DEADLINE, start
+from appcat.services.create import CreateRequest, admitted, check_request, create, made, template_of, with_defaults
+from appcat.services.operations import tracked
+from appcat.services.patience import READY_DEADLINE
+from appcat.services.warm import warm_base
+from appcat.store import locks
 
 
-def run(ctx: Context, request: CreateRequest, *, ready_within: float = READY_DEADLINE) -> Vm:
-    """Create a vm and bring it to where its guest agent answers.
+@tracked("run", admitted, made)
+def run(
+    ctx: Context,
+    request: CreateRequest,
+    *,
+    ready_within: float = READY_DEADLINE,
+    remove: bool = False,
+    instant: bool = False,
+) -> Vm:
+    """Create a vm and bring it to where its guest agent answers; ``instant``, from the warm template's memory.
 
     What would keep it from starting (memory, ports) is refused before it is created. Raises what ``create`` and
-    ``start`` raise; a vm whose start fails stays, powered off or as it is, to be looked at.
+    ``start`` raise; a vm whose start fails stays, powered off or as it is, to be looked at, unless ``remove``.
+    Without room for a warm template the vm starts cold, and says so.
     """
-    check_request(ctx, request)
+    request = with_defaults(ctx, request)
+    check_run(ctx, request)
+    if instant:
+        try:
+            return _run_warm(ctx, request)
+        except InsufficientSpace as error:
+            ctx.progress(f"{request.name} starts cold: {error.message}", 0, 0)
     if request.memory is not None:
         check_memory(ctx, request.memory)
+    return _run_cold(ctx, request, ready_within, remove)
+
+
+def check_run(ctx: Context, request: CreateRequest) -> None:
+    """Refuse what can never work, or not now, before anything is built or written; ``request`` is with defaults."""
+    check_request(ctx, request)
     for forward in request.ports:
         check_port(ctx, request.name, forward)
+
+
+def _run_cold(ctx: Context, request: CreateRequest, ready_within: float, remove: bool) -> Vm:
+    from appcat.services.start import start
+
     create(ctx, request)
-    return start(ctx, request.name, ready_within=ready_within).vm
+    try:
+        return start(ctx, request.name, ready_within=ready_within).vm
+    except BaseException:
+        if remove:
+            _delete(ctx.undisturbed(), request.name)
+        raise
+
+
+def _run_warm(ctx: Context, request: CreateRequest) -> Vm:
+    """A vm that fails to begin is gone again: it never was one."""
+    stored = templates.ensure(ctx, template_of(request))
+    cpus, memory = _size(stored.image, request)
+    check_clones(ctx, [memory])
+    with warm_base(ctx, stored, cpus, memory) as (base, use):
+        vm = create(ctx, request, durable=False)
+        try:
+            with locks.hold(ctx.layout.vm(vm.name).op_lock, "run"):
+                vm = begin(ctx, vm, base, use)
+                _plug_disks(ctx, vm)
+        except BaseException:
+            _delete(ctx.undisturbed(), vm.name)
+            raise
+    keeping.ensure(ctx)
+    return vm
+
+
+def _plug_disks(ctx: Context, vm: Vm) -> None:
+    """A warm template has no disks. A guest that cannot mount them is of no use: what it writes there would be lost."""
+    if vm.disks:
+        from appcat.services.disks import plug
+
+        plug(ctx, vm, vm.disks)
+        guests.announce_disks(ctx, vm)
+
+
+def _delete(ctx: Context, name: str) -> None:
+    from appcat.services.delete import delete
+
+    delete(ctx, name, force=True)
+
+
+def _size(image: Image, request: CreateRequest) -> tuple[int, int]:
+    return request.cpus or image.cpus, request.memory or image.memory

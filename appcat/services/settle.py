@@ -6,8 +6,11 @@ import dataclasses
 import logging
 
 from appcat.errors import AppcatError, InsufficientSpace
-from appcat.model.run import Exit, Run
+from appcat.model.event import EventKind
+from appcat.model.run import Exit, ExitCause, Run
 from appcat.qemu import process
+from appcat.services import events
+from appcat.services.bases import sweep
 from appcat.services.context import Context
 from appcat.services.observe import explain_end, is_alive
 from appcat.store.files import remove_tree
@@ -16,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def settle(ctx: Context, name: str, how: Exit | None = None) -> None:
-    """Close the record of a QEMU that is gone and sweep its sockets; does nothing while it lives.
+    """Close the record of a QEMU that is gone, tell of it, and sweep its sockets; does nothing while it lives.
 
     ``how`` is the reason where the caller knows it; otherwise what the files tell.
     """
@@ -24,12 +27,17 @@ def settle(ctx: Context, name: str, how: Exit | None = None) -> None:
         return
     run = ctx.store.load_run(name)
     if run is not None:
+        how = how or explain_end(ctx, name, run)
         try:
-            ctx.store.record_exit(name, how or explain_end(ctx, name, run))
+            ctx.store.record_exit(name, how)
         except InsufficientSpace as error:
             log.warning("why %s ended cannot be noted: %s", name, error)
             ctx.store.forget_run(name)
+        if how.cause is not ExitCause.NOT_STARTED:  # of a start, only its success is told
+            events.record(ctx, EventKind.VM_STOPPED, name, uuid=run.uuid, cause=str(how.cause), reason=how.reason)
         remove_tree(ctx.layout.runtime(run.uuid).root)
+        if run.base:
+            sweep(ctx)
 
 
 def adopt(ctx: Context, name: str) -> Run | None:

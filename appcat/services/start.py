@@ -6,34 +6,35 @@ import dataclasses
 import logging
 import os
 import re
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from appcat.errors import AppcatError, DeadlineExceeded, PortInUse, QemuError
-from appcat.model.machine import SHARE_SLOTS, Boot, Wiring
-from appcat.model.run import Exit, ExitCause, Run
+from appcat.errors import AppcatError, Cancelled, DeadlineExceeded, PortInUse, QemuError
+from appcat.model.event import EventKind
+from appcat.model.machine import Purpose
+from appcat.model.run import Exit, ExitCause
 from appcat.model.vm import TemplateRef, Vm
-from appcat.qemu import argv, process
+from appcat.qemu import argv
 from appcat.qemu.agent import Agent
-from appcat.qemu.monitor import Monitor, MonitorError, MonitorGone
-from appcat.services import admission, keeping, templates
+from appcat.services import admission, keeping, machines
+from appcat.services.changing import changing
 from appcat.services.context import Context, now
+from appcat.services.disks import settle_disks
+from appcat.services.events import record, record_ready
 from appcat.services.guests import identity_document
 from appcat.services.observe import ended_by, qemu_last_words, qemu_output
+from appcat.services.operations import existing, tracked
+from appcat.services.patience import READY_DEADLINE
 from appcat.services.settle import adopt, settle
+from appcat.services.ssh_config import write_ssh_config
+from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
 from appcat.store import locks
-from appcat.store.boot import boot_id
-from appcat.store.files import claim_runtime_directory, make_private_directory, remove_tree, write_atomic
+from appcat.store.files import write_atomic
 from appcat.store.images import StoredImage
-from appcat.store.layout import RuntimePaths
 
 log = logging.getLogger(__name__)
 
-MONITOR_DEADLINE = 30.0
-READY_DEADLINE = 180.0
-PORT_ATTEMPTS = 5
 _FORWARD_FAILED = re.compile(r"host forwarding rule '(?P<protocol>tcp|udp):[0-9.]*:(?P<port>\d+)-")
 
 
@@ -51,6 +52,7 @@ class EndedEarly(QemuError):
     code = "ended-early"
 
 
+@tracked("start", existing, lambda started: {"already": started.already})
 def start(ctx: Context, name: str, *, ready_within: float | None = READY_DEADLINE) -> Started:
     """Start a vm and wait until its guest agent answers, ``ready_within`` seconds at most; None does not wait.
 
@@ -58,7 +60,6 @@ def start(ctx: Context, name: str, *, ready_within: float | None = READY_DEADLIN
     Raises NotFound, Busy, Broken, PortInUse, InsufficientMemory, MissingTool, QemuError; DeadlineExceeded leaves the
     vm running.
     """
-    ctx.store.find(name)
     started = _ensure_running(ctx, name)
     if ready_within is None:
         return started
@@ -73,8 +74,7 @@ def start(ctx: Context, name: str, *, ready_within: float | None = READY_DEADLIN
 
 
 def _ensure_running(ctx: Context, name: str) -> Started:
-    with locks.hold(ctx.layout.vm(name).op_lock, "start"):
-        vm = ctx.store.load(name)
+    with changing(ctx, name, "start") as vm:
         already = adopt(ctx, name) is not None
         if not already:
             settle(ctx, name)
@@ -86,16 +86,18 @@ def _ensure_running(ctx: Context, name: str) -> Started:
 def wait_ready(ctx: Context, vm: Vm, timeout: float = READY_DEADLINE) -> None:
     """Wait until the guest agent of a running vm answers.
 
-    Raises DeadlineExceeded after ``timeout`` seconds, EndedEarly when QEMU ends before.
+    Raises DeadlineExceeded after ``timeout`` seconds, EndedEarly when QEMU ends before, Cancelled.
     """
     ctx.progress(f"waiting for the guest of {vm.name}", 0, 0)
     paths = ctx.layout.vm(vm.name)
     try:
         with (
-            locks.hold(paths.agent_lock, "wait for the guest", wait=timeout),
-            Agent(ctx.layout.runtime(vm.uuid).agent, timeout),
+            locks.hold(paths.agent_lock, "wait for the guest", wait=timeout, check=ctx.check),
+            Agent(ctx.layout.runtime(vm.uuid).agent, timeout, ctx.check),
         ):
-            return
+            record_ready(ctx, vm)
+    except Cancelled:
+        raise
     except DeadlineExceeded as error:
         error.details = console_tail(paths.console_log)
         raise
@@ -123,7 +125,8 @@ def _launch(ctx: Context, vm: Vm) -> Vm:
     admission.check_memory(ctx, vm.memory)
     admission.check_space(ctx.layout.home)
     admission.check_ports(ctx, vm)
-    stored = _image_of(ctx, vm)
+    settle_disks(ctx, vm)
+    stored = machines.image_of(ctx, vm)
     if stored.image.digest != vm.template.image:
         vm = dataclasses.replace(vm, template=TemplateRef(vm.template.name, stored.image.digest))
         ctx.store.save(vm)
@@ -134,7 +137,7 @@ def _launch(ctx: Context, vm: Vm) -> Vm:
         except _PortTakenError as taken:
             if taken.forward != (vm.ssh_forward.protocol, vm.ssh_port):
                 admission.check_ports(ctx, vm)
-            vm = _with_new_ssh_port(ctx, vm)
+            vm = with_new_ssh_port(ctx, vm)
     raise PortInUse(f"no host port could be had for {vm.name}", hint="see which ports are in use: ss -ltn")
 
 
@@ -146,79 +149,28 @@ class _PortTakenError(Exception):
         self.forward = (protocol, port)
 
 
-def _image_of(ctx: Context, vm: Vm) -> StoredImage:
-    """The vm's image; when the cache has lost it, the template as it builds today."""
-    return templates.image_of(ctx, vm.template.image) or templates.ensure(ctx, vm.template.name)
-
-
-def _with_new_ssh_port(ctx: Context, vm: Vm) -> Vm:
-    with locks.hold(ctx.layout.home_lock, f"start {vm.name}"):
-        port = admission.free_ssh_port(admission.ssh_ports(ctx), vm.ssh_port - admission.FIRST_SSH_PORT + 1)
-        moved = dataclasses.replace(vm, ssh_port=port)
-        ctx.store.save(moved)
-    log.info("the SSH port of %s moves from %d to %d", vm.name, vm.ssh_port, port)
-    return moved
-
-
 def _run_qemu(ctx: Context, vm: Vm, stored: StoredImage) -> None:
     """Spawn QEMU and wait for its monitor; on failure nothing of it is left but its log."""
     ctx.progress(f"starting {vm.name}", 0, 0)
     paths, runtime = ctx.layout.vm(vm.name), ctx.layout.runtime(vm.uuid)
-    _fresh_runtime(runtime)
-    write_atomic(paths.identity, identity_document(ctx, vm, stored.image))
-    command = argv.argv(vm, _boot(stored), _wiring(ctx, vm), ctx.host)
+    machines.claim_runtime(runtime)
+    write_atomic(paths.identity, identity_document(ctx, vm, stored.image), durable=False)
+    write_ssh_config(ctx, vm)
+    wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.SOLO)
+    command = argv.argv(vm, machines.boot_of(stored), wiring, ctx.host)
     lock = locks.open_lock(paths.run_lock)
     try:
         if not locks.lock_within(lock, 5.0):
             raise QemuError(f"{vm.name} has just been started by another command", hint="see 'appcat vm list'")
-        child = _spawn_recorded(ctx, vm, command, lock)
+        child = machines.spawn_recorded(ctx, vm, command, [lock])
     finally:
         os.close(lock)
-    _await_monitor(ctx, vm, child)
-
-
-def _spawn_recorded(ctx: Context, vm: Vm, command: list[str], lock: int) -> subprocess.Popen[bytes]:
-    """Note the run before it begins and its process id as soon as there is one."""
-    record = Run(
-        uuid=vm.uuid,
-        boot_id=boot_id(),
-        started=now(),
-        argv=tuple(command),
-        qemu_version=ctx.host.qemu.version,
-        accelerator=ctx.host.accelerator,
-        cpu=argv.cpu_model(vm.machine.arch, ctx.host.accelerator),
-    )
-    ctx.store.save_run(vm.name, record)
-    child = process.spawn(command, ctx.layout.vm(vm.name).qemu_log, [lock])
-    try:
-        ctx.store.save_run(
-            vm.name, dataclasses.replace(record, pid=child.pid, pid_started=process.started_at(child.pid))
-        )
-    except BaseException:
-        child.kill()
-        child.wait()
-        raise
-    return child
-
-
-def _await_monitor(ctx: Context, vm: Vm, child: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + MONITOR_DEADLINE
-    while True:
-        try:
-            with Monitor(ctx.layout.runtime(vm.uuid).monitor, timeout=MONITOR_DEADLINE):
-                return
-        except MonitorGone:
-            if child.poll() is not None:
-                _fail(ctx, vm)
-            if time.monotonic() > deadline:
-                child.kill()
-                child.wait()
-                _fail(ctx, vm)
-        except MonitorError:
-            child.kill()
-            child.wait()
-            _fail(ctx, vm)
-        time.sleep(0.005)
+    monitor = machines.await_monitor(runtime, child)
+    if monitor is None:
+        _fail(ctx, vm)
+    else:
+        monitor.close()
+        record(ctx, EventKind.VM_STARTED, vm)
 
 
 def _fail(ctx: Context, vm: Vm) -> None:
@@ -232,30 +184,4 @@ def _fail(ctx: Context, vm: Vm) -> None:
         f"QEMU did not start {vm.name}: {reason}",
         hint=f"its whole output is in {ctx.layout.vm(vm.name).qemu_log}; 'appcat doctor' checks this host",
         details=output,
-    )
-
-
-def _fresh_runtime(runtime: RuntimePaths) -> None:
-    claim_runtime_directory(runtime.root.parent)
-    remove_tree(runtime.root)
-    make_private_directory(runtime.root)
-
-
-def _boot(stored: StoredImage) -> Boot:
-    return Boot(stored.vmlinux, stored.rootfs, stored.image.arguments)
-
-
-def _wiring(ctx: Context, vm: Vm) -> Wiring:
-    paths, runtime = ctx.layout.vm(vm.name), ctx.layout.runtime(vm.uuid)
-    return Wiring(
-        monitor=runtime.monitor,
-        status=runtime.status,
-        events=runtime.events,
-        agent=runtime.agent,
-        guest=runtime.guest,
-        console=runtime.console,
-        console_log=paths.console_log,
-        identity=paths.identity,
-        shares=tuple(runtime.share(slot) for slot in range(SHARE_SLOTS)),
-        disks=tuple(paths.disks / disk.file for disk in vm.disks),
     )

@@ -7,40 +7,42 @@ import functools
 import logging
 import time
 
-from appcat.errors import AppcatError, Broken, Busy, DeadlineExceeded, QemuError
+from appcat.errors import AppcatError, Broken, Busy, Cancelled, DeadlineExceeded, QemuError
 from appcat.model.run import Exit, ExitCause
 from appcat.model.vm import RestartPolicy, Vm
 from appcat.qemu import process
 from appcat.qemu.agent import Agent
-from appcat.qemu.monitor import Monitor, MonitorError
+from appcat.qemu.monitor import DEFAULT_TIMEOUT, Monitor, MonitorError, MonitorGone
+from appcat.services.changing import changing
 from appcat.services.context import Context, now
 from appcat.services.observe import ended_by, is_alive
+from appcat.services.operations import existing, tracked
+from appcat.services.patience import STOP_DEADLINE
 from appcat.services.settle import adopt, settle
 from appcat.store import locks
 
 log = logging.getLogger(__name__)
 
-STOP_DEADLINE = 60.0
 AGENT_PATIENCE = 3.0
 ASK_AGAIN = 2.0
 KILL_DEADLINE = 10.0
 
 
+@tracked("stop", existing, lambda changed: {"changed": changed})
 def stop(ctx: Context, name: str, *, timeout: float = STOP_DEADLINE) -> bool:
     """Ask the guest to power off and wait for it; False when the vm was stopped already.
 
     The guest agent is asked first, the power button pressed when it is silent. Raises DeadlineExceeded when the vm
     still runs after ``timeout`` seconds, Busy, NotFound, Broken.
     """
-    ctx.store.find(name)
-    with locks.hold(ctx.layout.vm(name).op_lock, "stop"):
-        vm = ctx.store.load(name)
+    with changing(ctx, name, "stop") as vm:
         if adopt(ctx, name) is None:
             settle(ctx, name)
             _call_off_restart(ctx, vm)
             return False
         ctx.progress(f"stopping {name}", 0, 0)
         deadline = time.monotonic() + timeout
+        _wake(ctx, vm, min(timeout, DEFAULT_TIMEOUT))
         _ask_until_ended(ctx, vm, deadline)
         if is_alive(ctx, name):
             raise DeadlineExceeded(
@@ -103,11 +105,18 @@ def _end_process(ctx: Context, name: str) -> bool:
     return True
 
 
+def _wake(ctx: Context, vm: Vm, patience: float) -> None:
+    """A paused guest cannot hear; it goes on for the time it takes to power off. Raises MonitorSilent."""
+    with contextlib.suppress(MonitorGone), Monitor(ctx.layout.runtime(vm.uuid).monitor, patience) as monitor:
+        if monitor.execute("query-status")["status"] == "paused":
+            monitor.execute("cont")
+
+
 def _ask_until_ended(ctx: Context, vm: Vm, deadline: float) -> None:
     """Ask again and again: a guest that is still booting misses both the agent's request and the button."""
     while time.monotonic() < deadline:
         _ask_guest(ctx, vm, deadline)
-        if ended_by(ctx, vm.name, min(deadline, time.monotonic() + ASK_AGAIN)):
+        if ended_by(ctx, vm.name, min(deadline, time.monotonic() + ASK_AGAIN), ctx.check):
             return
 
 
@@ -116,15 +125,20 @@ def _ask_guest(ctx: Context, vm: Vm, deadline: float) -> None:
     runtime = ctx.layout.runtime(vm.uuid)
     try:
         lock = ctx.layout.vm(vm.name).agent_lock
-        with locks.hold(lock, "stop", wait=patience), Agent(runtime.agent, patience) as agent:
+        with (
+            locks.hold(lock, "stop", wait=patience, check=ctx.check),
+            Agent(runtime.agent, patience, ctx.check) as agent,
+        ):
             agent.shutdown()
             return
+    except Cancelled:
+        raise
     except AppcatError as error:
         log.info("the agent of %s does not take the request (%s): pressing the power button", vm.name, error)
     try:
         with Monitor(runtime.monitor) as monitor:
             monitor.execute("system_powerdown")
     except MonitorError as error:
-        if is_alive(ctx, vm.name):
+        if not ended_by(ctx, vm.name, time.monotonic() + 2.0):  # it closes its sockets a moment before its lock
             raise
         log.info("QEMU of %s ended by itself: %s", vm.name, error)

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from appcat.build.recipe import RECIPE, template_names
+from appcat.build.catalog import RECIPE, fingerprint, template_names
 from appcat.errors import AppcatError, NotFound
+from appcat.model.event import EventKind
 from appcat.model.name import check_name, shorten
 from appcat.services.context import Context
+from appcat.services.events import record
+from appcat.services.operations import tracked
 from appcat.store.images import ImageStore, StoredImage
 
 
 @dataclass(frozen=True)
-class TemplateInfo:
+class KnownTemplate:
     """A recipe and the image built from it as it is now, if there is one; ``problem`` when the recipe is unusable."""
 
     name: str
@@ -28,7 +31,7 @@ def images(ctx: Context) -> ImageStore:
     return ImageStore(ctx.layout.images)
 
 
-def list_templates(ctx: Context) -> list[TemplateInfo]:
+def list_templates(ctx: Context) -> list[KnownTemplate]:
     """Every template there is a recipe for, by name."""
     return [_info(ctx, name) for name in template_names(ctx.settings.templates)]
 
@@ -43,10 +46,17 @@ def find(ctx: Context, name: str) -> Path:
 
 
 def ensure(ctx: Context, name: str) -> StoredImage:
-    """The image of template ``name``, built now when the cache has none."""
-    return build(ctx, name, rebuild=False)
+    """The image of template ``name``, built now when the cache has none. Raises as ``build``."""
+    mark = fingerprint(find(ctx, name), ctx.settings.templates, ctx.arch)
+    return images(ctx).find(mark) or build(ctx, name, rebuild=False)
 
 
+def _known(ctx: Context, name: str, **_: object) -> tuple[str, ...]:
+    find(ctx, name)
+    return ()
+
+
+@tracked("build", _known, lambda stored: {"template": stored.image.template, "image": stored.image.digest})
 def build(ctx: Context, name: str, *, rebuild: bool = True) -> StoredImage:
     """Build a template's image; ``rebuild`` looks for newer packages even when there is an image already.
 
@@ -54,7 +64,11 @@ def build(ctx: Context, name: str, *, rebuild: bool = True) -> StoredImage:
     """
     from appcat.build.builder import ensure_image
 
-    return ensure_image(find(ctx, name), ctx.settings.templates, ctx.settings.cache, ctx.progress, rebuild=rebuild)
+    stored = ensure_image(
+        find(ctx, name), ctx.settings.templates, ctx.settings.cache, ctx.progress, ctx.check, rebuild=rebuild
+    )
+    record(ctx, EventKind.TEMPLATE_BUILT, template=name, image=stored.image.digest)
+    return stored
 
 
 def image_of(ctx: Context, digest: str) -> StoredImage | None:
@@ -65,12 +79,13 @@ def image_of(ctx: Context, digest: str) -> StoredImage | None:
         return None
 
 
-def _info(ctx: Context, name: str) -> TemplateInfo:
+def _info(ctx: Context, name: str) -> KnownTemplate:
     from appcat.build.recipe import read_recipe
 
     directory = ctx.settings.templates / name
     try:
         source = read_recipe(directory, ctx.settings.templates, ctx.arch)
+        mark = fingerprint(directory, ctx.settings.templates, ctx.arch)
     except AppcatError as error:
-        return TemplateInfo(name, "", directory, None, error.message)
-    return TemplateInfo(name, source.recipe.description, directory, images(ctx).find(source.fingerprint))
+        return KnownTemplate(name, "", directory, None, error.message)
+    return KnownTemplate(name, source.recipe.description, directory, images(ctx).find(mark))

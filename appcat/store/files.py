@@ -11,8 +11,12 @@ from pathlib import Path
 from appcat.errors import Unavailable, from_os_error
 
 
-def write_atomic(path: Path, data: str | bytes, mode: int = 0o600) -> None:
-    """Replace ``path`` with ``data`` durably; raises InsufficientSpace or Unavailable and leaves the old file."""
+def write_atomic(path: Path, data: str | bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+    """Replace ``path`` with ``data``; raises InsufficientSpace or Unavailable and leaves the old file.
+
+    What is not ``durable`` may be lost with the host's power, but with nothing less: for what a reboot ends anyway, and
+    for what is synced later.
+    """
     content = data.encode() if isinstance(data, str) else data
     temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
     try:
@@ -21,15 +25,27 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o600) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             temporary.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
     except OSError as error:
         raise from_os_error(error, f"writing {path.name}") from error
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, survive a power failure; one that is not there is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from appcat.checks import Check, unchecked
 from appcat.errors import AppcatError, Broken, Busy, NotFound, from_os_error
 from appcat.model.image import Image, ImageFile, image_from_json, image_to_json
 from appcat.store.files import make_private_directory, remove_tree, sync_directory, write_atomic
@@ -112,15 +113,16 @@ class ImageStore:
         return sorted(found, key=lambda stored: (stored.image.template, stored.image.digest))
 
     @contextmanager
-    def building(self, fingerprint: str) -> Iterator[Path]:
+    def building(self, fingerprint: str, check: Check = unchecked) -> Iterator[Path]:
         """An empty staging directory, while nobody else builds the same recipe; raises Unavailable, InsufficientSpace.
 
-        Waits for another builder; look with ``find`` once inside. What is left in the directory is removed at the end.
+        Waits for another builder, calling ``check``; look with ``find`` once inside. What is left in the directory is
+        removed at the end.
         """
         make_private_directory(self._root / _RECIPES)
         descriptor = open_lock(self._lock(fingerprint))
         try:
-            if not lock_within(descriptor, BUILD_WAIT):
+            if not lock_within(descriptor, BUILD_WAIT, check=check):
                 raise Busy("another command has been building this template for an hour", hint="see what it waits for")
             self._sweep()
             staging = self._root / _STAGING / fingerprint

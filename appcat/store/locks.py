@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from appcat.checks import Check, unchecked
 from appcat.errors import Busy, NotFound, Unavailable, from_os_error
 
 POLL = 0.02
@@ -58,26 +59,27 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     return True
 
 
-def lock_within(descriptor: int, wait: float, *, shared: bool = False) -> bool:
-    """Try to take the lock for ``wait`` seconds."""
+def lock_within(descriptor: int, wait: float, *, shared: bool = False, check: Check = unchecked) -> bool:
+    """Try to take the lock for ``wait`` seconds; raises what ``check`` raises while it waits."""
     deadline = time.monotonic() + wait
     while not try_lock(descriptor, shared=shared):
         if time.monotonic() >= deadline:
             return False
+        check()
         time.sleep(POLL)
     return True
 
 
 @contextlib.contextmanager
-def hold(path: Path, verb: str, *, wait: float = DEFAULT_WAIT) -> Iterator[None]:
+def hold(path: Path, verb: str, *, wait: float = DEFAULT_WAIT, check: Check = unchecked) -> Iterator[None]:
     """Hold ``path`` exclusively while doing ``verb``.
 
-    Waits at most ``wait`` seconds, then raises Busy naming the holder. Raises NotFound when the directory of the lock
-    was removed meanwhile: a lock on a deleted file protects nothing.
+    Waits at most ``wait`` seconds, calling ``check``, then raises Busy naming the holder. Raises NotFound when the
+    directory of the lock was removed meanwhile: a lock on a deleted file protects nothing.
     """
     descriptor = open_lock(path)
     try:
-        if not lock_within(descriptor, wait):
+        if not lock_within(descriptor, wait, check=check):
             raise busy(path)
         if not _still_there(descriptor, path):
             raise NotFound(f"{path.parent.name} does not exist", hint="it has just been deleted")

@@ -9,9 +9,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.benchmarks import boot, cli, footprint, peers
+from scripts.benchmarks import boot, cli, clone, daemon, footprint, peers
 from scripts.benchmarks.bench import Bench
 from scripts.benchmarks.report import as_json, as_table
+
+PARTS = {
+    "boot": boot.measure,
+    "footprint": footprint.measure,
+    "clone": clone.measure,
+    "cli": cli.measure,
+    "daemon": daemon.measure,
+}
 
 
 def main() -> int:
@@ -20,13 +28,14 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print a list of {name, value, baseline, ratio, ...}")
     parser.add_argument("--peers", action="store_true", help="also measure peers (installs them from PyPI)")
     parser.add_argument("--pairs", type=int, default=7, help="interleaved pairs per comparison (default 7)")
+    parser.add_argument("--only", choices=PARTS, action="append", help="measure this part; may be repeated")
     options = parser.parse_args()
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     cache = Path(os.environ.get("APPCAT_TEST_CACHE") or f"{base}/appcat-test")
     home = Path(tempfile.mkdtemp(prefix="appcat-bench-"))
     bench = Bench(home, cache, options.pairs, quiet=options.json)
     try:
-        results = [*boot.measure(bench), *footprint.measure(bench), *cli.measure(bench)]
+        results = [result for name in options.only or PARTS for result in PARTS[name](bench)]
         if options.peers:
             results += peers.measure(bench)
     finally:

@@ -21,7 +21,8 @@ def measure(bench: Bench) -> list[Result]:
     """Milestones of ``vm start`` (service level, its own work before QEMU included) and of plain QEMU."""
     bench.say(f"booting {bench.count} pairs")
     create(bench.context, CreateRequest(NAME))
-    ours, theirs = [], []
+    ours: list[raw.Milestones] = []
+    theirs: list[raw.Milestones] = []
     for number in range(bench.count + 1):
         order = (_ours, _raw) if number % 2 else (_raw, _ours)
         for boot in order:
@@ -50,8 +51,7 @@ def _raw(bench: Bench) -> raw.Milestones:
     if not identity.exists():
         _ours(bench)
     begin = time.monotonic()
-    with raw.plain_qemu(stored.vmlinux, stored.rootfs, stored.image.arguments, f"{vm.memory // MIB}M", identity) as (
-        agent,
-        port,
-    ):
-        return raw.milestones(agent, port, begin)
+    with raw.plain_qemu(
+        stored.vmlinux, stored.rootfs, stored.image.arguments, f"{vm.memory // MIB}M", identity, vm.nics[0].mac
+    ) as booted:
+        return raw.milestones(*booted, begin)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any, TypeVar
 
 PATIENCE = 180.0
-BANNER_PATIENCE = 0.3
+BANNER_INTERVAL = 0.1
+BANNER_CONNECTIONS = 2
+T = TypeVar("T")
 
 BARE_TYPER = """
 import typer
@@ -42,9 +47,12 @@ class Milestones:
 
 @contextlib.contextmanager
 def plain_qemu(
-    kernel: Path, initramfs: Path, arguments: str, memory: str, identity: Path
+    kernel: Path, initramfs: Path, arguments: str, memory: str, identity: Path, mac: str
 ) -> Iterator[tuple[Path, int]]:
-    """QEMU with no more than a guest needs to reach both milestones; gives the agent's socket and the SSH port."""
+    """QEMU with no more than a guest needs to reach both milestones; gives the agent's socket and the SSH port.
+
+    The MAC address is the one ``identity`` names: given another, the guest changes it late and hears no early packet.
+    """
     with tempfile.TemporaryDirectory(prefix="appcat-bench-") as name:
         agent, port = Path(name, "agent.sock"), free_port()
         process = subprocess.Popen(
@@ -53,7 +61,8 @@ def plain_qemu(
              "-kernel", str(kernel), "-initrd", str(initramfs), "-append", arguments,
              "-fw_cfg", f"name=opt/org.appcat/identity,file={identity}",
              "-serial", f"file:{name}/console.log",
-             "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-net-pci,netdev=n,romfile=",
+             "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22",
+             "-device", f"virtio-net-pci,netdev=n,mac={mac},romfile=",
              "-device", "virtio-serial-pci", "-chardev", f"socket,id=a,path={agent},server=on,wait=off",
              "-device", "virtserialport,chardev=a,name=org.qemu.guest_agent.0"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
@@ -64,6 +73,85 @@ def plain_qemu(
             process.wait()
 
 
+class Restored:
+    """A saved state in a QEMU of its own, told who it is and reachable: what an instant clone is, by hand.
+
+    ``argv`` is the command line of a machine of the same shape; only its sockets, logs and identity move to a directory
+    of this machine's own. ``identity`` is the document for the guest program, its id being "raw". Entering gives the
+    SSH port.
+    """
+
+    def __init__(self, argv: list[str], state: Path, identity: str) -> None:
+        self.argv, self.state, self.identity = argv, state, identity
+        self.pid = 0
+
+    def __enter__(self) -> int:
+        self._directory = tempfile.TemporaryDirectory(prefix="appcat-bench-")
+        here, port = Path(self._directory.name), free_port()
+        (here / "identity").write_text("")
+        sockets = {name: here / f"{name}.sock" for name in ("monitor", "guest")}
+        self._process = subprocess.Popen(
+            [_moved(argument, here) for argument in self.argv],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        self.pid = self._process.pid
+        deadline = time.monotonic() + PATIENCE
+        with _connected(sockets["monitor"], deadline) as monitor, self.state.open("rb") as state:
+            lines = monitor.makefile()
+            lines.readline()
+            _qmp(monitor, lines, "qmp_capabilities")
+            _qmp(monitor, lines, "migrate-set-capabilities",
+                 capabilities=[{"capability": "x-ignore-shared", "state": True}])  # fmt: skip
+            _qmp(monitor, lines, "getfd", descriptor=state.fileno(), fdname="state")
+            _qmp(monitor, lines, "migrate-incoming", uri="fd:state")
+            while _qmp(monitor, lines, "query-migrate").get("status") != "completed":
+                _pause(deadline, "the state", 0.001)
+            with _connected(sockets["guest"], deadline) as guest:
+                guest.sendall(b"\n" + self.identity.encode())
+                _qmp(monitor, lines, "cont")
+                guest.settimeout(PATIENCE)
+                answer = guest.makefile().readline()
+                if answer != "ok raw\n":
+                    raise RuntimeError(f"the guest says {answer!r}")
+            forward = f"hostfwd_add net0 tcp:127.0.0.1:{port}-10.0.2.15:22"
+            _qmp(monitor, lines, "human-monitor-command", **{"command-line": forward})
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._directory.cleanup()
+
+
+def _moved(argument: str, here: Path) -> str:
+    """An argument with its sockets and files in ``here``."""
+    if argument.startswith("socket,id="):
+        name = argument.split(",")[1].removeprefix("id=")
+        log = f",logfile={here}/console.log" if "logfile=" in argument else ""
+        return f"socket,id={name},path={here}/{name}.sock,server=on,wait=off{log}"
+    if argument.startswith("name=opt/org.appcat/identity"):
+        return f"name=opt/org.appcat/identity,file={here}/identity"
+    if argument.startswith("local,id=share"):
+        return ",".join(f"path={here}" if part.startswith("path=") else part for part in argument.split(","))
+    return argument
+
+
+def _qmp(
+    monitor: socket.socket, lines: IO[str], command: str, descriptor: int | None = None, **arguments: object
+) -> dict[str, Any]:
+    line = json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n"
+    if descriptor is None:
+        monitor.sendall(line)
+    else:
+        socket.send_fds(monitor, [line], [descriptor])
+    while True:
+        answer = json.loads(lines.readline())
+        if "error" in answer:
+            raise RuntimeError(f"{command}: {answer['error']}")
+        if "return" in answer:
+            found = answer["return"]
+            return found if isinstance(found, dict) else {}
+
+
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
     with socket.socket() as probe:
@@ -72,42 +160,79 @@ def free_port() -> int:
 
 
 def wait_for_agent(path: Path, deadline: float) -> None:
-    """Until the guest agent at ``path`` has answered ``guest-sync``."""
+    """Until the guest agent at ``path`` has answered ``guest-sync``.
+
+    One connection, made as soon as QEMU listens: what is written early waits in the port until the agent reads it.
+    """
+    with _connected(path, deadline) as connection:
+        connection.settimeout(max(deadline - time.monotonic(), 0.1))
+        connection.sendall(b'{"execute":"guest-sync","arguments":{"id":7}}\n')
+        if json.loads(connection.makefile().readline()).get("return") != 7:
+            raise TimeoutError("the guest agent answered something else")
+
+
+def _connected(path: Path, deadline: float) -> socket.socket:
     while True:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(max(deadline - time.monotonic(), 0.1))
+        connection = socket.socket(socket.AF_UNIX)
+        try:
             connection.connect(str(path))
-            connection.sendall(b'{"execute":"guest-sync","arguments":{"id":7}}\n')
-            if json.loads(connection.makefile().readline()).get("return") == 7:
-                return
-        _pause(deadline, "the guest agent")
+            return connection
+        except OSError:
+            connection.close()
+            _pause(deadline, "QEMU", 0.002)
 
 
 def wait_for_banner(port: int, deadline: float) -> None:
     """Until the SSH server behind ``port`` has sent its banner.
 
-    QEMU accepts connections before the guest does, and one made too early stays silent: so each gets little time.
+    QEMU accepts connections before the guest does, and one made too early stays silent for long. So a new one is made
+    every ``BANNER_INTERVAL`` seconds beside those still open, and the first to hear anything ends the wait: waiting
+    for each in turn would round the result to that patience. Few are open at a time, because every one that reaches
+    the guest starts an SSH server there.
     """
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
-            connection.settimeout(BANNER_PATIENCE)
-            if connection.recv(4) == b"SSH-":
+    open_connections: list[socket.socket] = []
+    try:
+        while True:
+            with contextlib.suppress(OSError):
+                open_connections.append(socket.create_connection(("127.0.0.1", port), timeout=1.0))
+            if _one_speaks(open_connections, time.monotonic() + BANNER_INTERVAL):
                 return
-        _pause(deadline, "SSH")
+            while len(open_connections) > BANNER_CONNECTIONS:
+                open_connections.pop(0).close()
+            _pause(deadline, "SSH", 0.0)
+    finally:
+        for connection in open_connections:
+            connection.close()
 
 
-def _pause(deadline: float, what: str) -> None:
+def _one_speaks(connections: list[socket.socket], until: float) -> bool:
+    while (left := until - time.monotonic()) > 0:
+        readable, _, _ = select.select(connections, [], [], left)
+        for connection in readable:
+            with contextlib.suppress(OSError):
+                if connection.recv(4) == b"SSH-":
+                    return True
+            connections.remove(connection)
+            connection.close()
+    return False
+
+
+def _pause(deadline: float, what: str, seconds: float) -> None:
     if time.monotonic() > deadline:
         raise TimeoutError(f"{what} did not answer")
-    time.sleep(0.01)
+    time.sleep(seconds)
 
 
 def milestones(agent: Path, port: int, start: float) -> Milestones:
-    """Wait for both; whichever comes first is waited for first in practice (the banner)."""
-    wait_for_banner(port, start + PATIENCE)
-    banner = time.monotonic() - start
-    wait_for_agent(agent, start + PATIENCE)
-    return Milestones(time.monotonic() - start, banner)
+    """Wait for both at once."""
+    with ThreadPoolExecutor(1) as pool:
+        banner = pool.submit(_elapsed, start, wait_for_banner, port)
+        return Milestones(_elapsed(start, wait_for_agent, agent), banner.result())
+
+
+def _elapsed(start: float, wait: Callable[[T, float], None], argument: T) -> float:
+    wait(argument, start + PATIENCE)
+    return time.monotonic() - start
 
 
 def timed_program(argv: list[str], env: dict[str, str]) -> float:

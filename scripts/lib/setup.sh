@@ -60,8 +60,14 @@ find_missing() { # run|dev: sets missing, python
     has "qemu-system-$(processor)" || missing+=("$(qemu_package)")
     has qemu-img || missing+=(qemu-utils)
     has ssh || missing+=(openssh-client)
-    # Only a convenience of developers: not worth a question.
-    if [[ $1 = dev ]] && ! has shellcheck && has apt-get && becomes_root; then missing+=(shellcheck); fi
+    # Checked or tested with where they are there: worth installing, not worth a question.
+    if [[ $1 = dev ]] && has apt-get && becomes_root; then
+        local program
+        for program in shellcheck rsync zsh fish curl; do
+            has "$program" || missing+=("$program")
+        done
+        has man || missing+=(man-db)
+    fi
 }
 
 find_python() { # sets python: the first that is new enough, better one that can make environments; or empty

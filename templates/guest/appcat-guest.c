@@ -2,6 +2,8 @@
  *
  *   appcat-guest boot     apply the document that QEMU hands over in fw_cfg, if there is one, then end
  *   appcat-guest serve    serve documents that come over the virtio port org.appcat.guest.0, for ever
+ *   appcat-guest relay PORT SOCKET
+ *                         join the virtio port named PORT to a server at SOCKET whenever a host is connected, for ever
  *
  * A document is lines of words with single spaces between them:
  *
@@ -13,7 +15,7 @@
  *   file OCTAL-MODE PATH [BASE64]              replaced at once, never half written; directories are made
  *   entropy BASE64                             credited, and the kernel's generator is seeded anew
  *   clock SECONDS[.NANOSECONDS]                since the epoch
- *   hooks DIRECTORY                            runs the executables in it in order of name, each for HOOK_SECONDS at most
+ *   hooks DIRECTORY [SECONDS]                  runs the executables in it in order of name, each for SECONDS at most (5)
  *   end
  *
  * The whole document is checked before its first statement is applied. Statements are applied in order and the first
@@ -27,24 +29,27 @@
 #include <glob.h>
 #include <net/if.h>
 #include <net/route.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BOOT_DOCUMENT "/sys/firmware/qemu_fw_cfg/by_name/opt/org.appcat/identity/raw"
 #define PORT_NAMES "/sys/class/virtio-ports/*/name"
-#define PORT_NAME "org.appcat.guest.0\n"
+#define PORT_NAME "org.appcat.guest.0"
 #define HEADER "appcat-guest "
 #define VERSION "1"
 
-enum { DOCUMENT_MAX = 256 * 1024, LINES_MAX = 256, WORDS_MAX = 4, ID_MAX = 64, STALL_SECONDS = 10, ANSWER_SECONDS = 1, HOOK_SECONDS = 5 };
+enum { DOCUMENT_MAX = 256 * 1024, LINES_MAX = 256, WORDS_MAX = 4, ID_MAX = 64, STALL_SECONDS = 10, ANSWER_SECONDS = 1, HOOK_SECONDS = 5, RELAY_SECONDS = 3600 };
 
 /* From linux/random.h, to do without the kernel's headers. */
 #define RNDADDENTROPY _IOW('R', 0x03, int[2])
@@ -382,12 +387,12 @@ static int set_clock(char **words, int only_check)
     return only_check || !clock_settime(CLOCK_REALTIME, &now) ? 0 : refuse_errno("clock_settime");
 }
 
-/* Wait for a child at most HOOK_SECONDS, then kill it; its status as waitpid gives it. */
-static int wait_for(pid_t child)
+/* Wait for a child at most so many seconds, then kill it; its status as waitpid gives it. */
+static int wait_for(pid_t child, unsigned long seconds)
 {
     int status;
 
-    for (int passed = 0; passed < HOOK_SECONDS * 1000; passed += 5) {
+    for (unsigned long passed = 0; passed < seconds * 1000; passed += 5) {
         if (waitpid(child, &status, WNOHANG) == child)
             return status;
         usleep(5000);
@@ -397,7 +402,7 @@ static int wait_for(pid_t child)
     return status;
 }
 
-static int run_hook(const char *path)
+static int run_hook(const char *path, unsigned long seconds)
 {
     char name[65] = "", variable[80];
     char *arguments[] = {(char *)path, NULL};
@@ -418,7 +423,7 @@ static int run_hook(const char *path)
         execve(path, arguments, environment);
         _exit(127);
     }
-    status = wait_for(child);
+    status = wait_for(child, seconds);
     if (WIFSIGNALED(status))
         return refuse("%s was ended by signal %d", path, WTERMSIG(status));
     return WEXITSTATUS(status) ? refuse("%s ended with status %d", path, WEXITSTATUS(status)) : 0;
@@ -426,11 +431,12 @@ static int run_hook(const char *path)
 
 static int hooks(char **words, int only_check)
 {
+    unsigned long seconds = HOOK_SECONDS;
     char pattern[1040];
     glob_t found;
     int failed = 0;
 
-    if (check_path(words[0]))
+    if (check_path(words[0]) || (words[1] && parse_number(words[1], 10, 3600, &seconds)))
         return -1;
     if (only_check)
         return 0;
@@ -439,7 +445,7 @@ static int hooks(char **words, int only_check)
         return 0;
     for (size_t i = 0; i < found.gl_pathc && !failed; i++)
         if (!access(found.gl_pathv[i], X_OK))
-            failed = run_hook(found.gl_pathv[i]);
+            failed = run_hook(found.gl_pathv[i], seconds);
     globfree(&found);
     return failed;
 }
@@ -456,7 +462,7 @@ static const struct statement {
 } statements[] = {
     {"hostname", 1, 1, hostname}, {"machine-id", 1, 1, machine_id}, {"mac", 2, 2, mac},
     {"address", 2, 3, address},   {"file", 2, 3, file},             {"entropy", 1, 1, entropy},
-    {"clock", 1, 1, set_clock},   {"hooks", 1, 1, hooks},           {"end", 0, 0, end},
+    {"clock", 1, 1, set_clock},   {"hooks", 1, 2, hooks},           {"end", 0, 0, end},
 };
 
 /* ---- documents ---- */
@@ -674,42 +680,138 @@ static void converse(int fd)
     }
 }
 
-/* The device of our port, found by its name; -1 when there is none. */
-static int open_port(void)
+/* The device of a port, found by its name and set to send SIGIO; -1 when there is none. */
+static int open_port(const char *wanted)
 {
     char path[280], name[64], device[64] = "";
+    int fd;
     glob_t found;
 
     if (glob(PORT_NAMES, 0, NULL, &found))
         return -1;
     for (size_t i = 0; i < found.gl_pathc; i++) {
         FILE *file = fopen(found.gl_pathv[i], "r");
-        if (file && fgets(name, sizeof name, file) && !strcmp(name, PORT_NAME))
+        if (file && fgets(name, sizeof name, file) && !strncmp(name, wanted, strlen(wanted)) &&
+            name[strlen(wanted)] == '\n')
             sscanf(found.gl_pathv[i], "/sys/class/virtio-ports/%63[^/]", device);
         if (file)
             fclose(file);
     }
     globfree(&found);
     snprintf(path, sizeof path, "/dev/%s", device);
-    return device[0] ? open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC) : -1;
+    fd = device[0] ? open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        fcntl(fd, F_SETOWN, getpid());
+        fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC);
+    }
+    return fd;
 }
 
-static void serve(void)
+/* SIGIO is waited for, never taken: one that comes a moment too early is still there. */
+static void block_sigio(void)
 {
     sigset_t signals;
 
     sigemptyset(&signals);
     sigaddset(&signals, SIGIO);
     sigprocmask(SIG_BLOCK, &signals, NULL);
+}
+
+static void serve(void)
+{
+    block_sigio();
     for (;;) {
-        int fd = open_port();
+        int fd = open_port(PORT_NAME);
         if (fd >= 0) {
-            fcntl(fd, F_SETOWN, getpid());
-            fcntl(fd, F_SETFL, O_NONBLOCK | O_ASYNC);
             converse(fd);
             close(fd);
         }
         sleep(1);
+    }
+}
+
+/* ---- relay ----
+ *
+ * A program that reads a port by itself, as the QEMU guest agent can, has to look again and again whether a host has
+ * come: poll(2) says "hung up" as long as there is none. Ten looks a second cost a hundred idle guests a processor. So
+ * it serves a socket, where it can sleep, and this sleeps at the port.
+ */
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address)) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static int host_is_there(int port)
+{
+    struct pollfd look = {port, POLLIN};
+
+    return poll(&look, 1, 0) >= 0 && !(look.revents & POLLHUP);
+}
+
+/* Pass on what there is to read; false at the end of it. The port takes what it can at a time. */
+static int pass_on(int from, int to)
+{
+    unsigned char data[4096];
+    ssize_t got = read(from, data, sizeof data), done = 0;
+
+    if (got <= 0)
+        return got < 0 && (errno == EAGAIN || errno == EINTR);
+    while (done < got) {
+        struct pollfd room = {to, POLLOUT};
+        ssize_t written = write(to, data + done, got - done);
+        if (written > 0)
+            done += written;
+        else if (errno != EAGAIN && errno != EINTR)
+            return 0;
+        else if (poll(&room, 1, 1000) < 0 || room.revents & POLLHUP)
+            return 0;
+    }
+    return 1;
+}
+
+/* Join port and server until one of them hangs up. */
+static void join(int port, int server)
+{
+    struct pollfd sides[2] = {{port, POLLIN}, {server, POLLIN}};
+
+    for (;;) {
+        if (poll(sides, 2, -1) < 0 && errno != EINTR)
+            return;
+        if (sides[0].revents & POLLIN && !pass_on(port, server))
+            return;
+        if (sides[1].revents & (POLLIN | POLLHUP) && !pass_on(server, port))
+            return;
+        if (sides[0].revents & (POLLHUP | POLLERR))
+            return;
+    }
+}
+
+static void relay(const char *name, const char *path)
+{
+    int port, server;
+
+    block_sigio();
+    while ((port = open_port(name)) < 0)
+        sleep(1);
+    for (;;) {
+        while (!host_is_there(port))
+            wait_for_host(RELAY_SECONDS);
+        server = connect_to(path);
+        if (server >= 0) {
+            join(port, server);
+            close(server);
+        } else {
+            usleep(50000); /* it is starting */
+        }
     }
 }
 
@@ -720,6 +822,8 @@ int main(int count, char **arguments)
         return boot();
     if (count == 2 && !strcmp(arguments[1], "serve"))
         serve();
-    fprintf(stderr, "usage: appcat-guest boot|serve\n");
+    if (count == 4 && !strcmp(arguments[1], "relay"))
+        relay(arguments[2], arguments[3]);
+    fprintf(stderr, "usage: appcat-guest boot|serve|relay PORT SOCKET\n");
     return 2;
 }

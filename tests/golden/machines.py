@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appcat.model.host import Accelerator, Host, Qemu, System
-from appcat.model.machine import SHARE_SLOTS, Boot, Wiring, pinned_machine
+from appcat.model.machine import SHARE_SLOTS, Boot, Purpose, Wiring, pinned_machine
 from appcat.model.port import parse_forward
 from appcat.model.size import GIB, MIB
 from appcat.model.vm import Arch, Disk, Nic, TemplateRef, Vm
@@ -24,6 +24,9 @@ class Machine:
     home: Path
     runtime: Path
     image: Path
+    purpose: Purpose = Purpose.SOLO
+    memory: Path | None = None
+    plugged: dict[str, str] = field(default_factory=dict)
 
     @property
     def argv(self) -> list[str]:
@@ -48,6 +51,9 @@ class Machine:
             identity=files.identity,
             shares=tuple(sockets.share(slot) for slot in range(SHARE_SLOTS)),
             disks=tuple(files.disks / disk.file for disk in self.vm.disks),
+            purpose=self.purpose,
+            memory=self.memory,
+            plugged=self.plugged,
         )
 
 
@@ -99,11 +105,23 @@ def _with_everything(plain: Machine) -> Machine:
         plain.vm,
         cpus=4,
         memory=2 * GIB,
-        disks=(Disk("data", "data.qcow2", 2 * GIB), Disk("more", "more, and more.qcow2", GIB)),
+        disks=(Disk("data", "data.qcow2", 2 * GIB, 0), Disk("more", "more, and more.qcow2", GIB, 3)),
         ports=tuple(parse_forward(text) for text in forwards),
     )
     odd = Path("/srv/my vms, and=more/appcat")
     return dataclasses.replace(plain, vm=vm, home=odd / "vms" / "web", image=odd / "cache" / "images" / "0123")
+
+
+def _with_a_base(plain: Machine, purpose: Purpose) -> Machine:
+    """With a disk that the source had from power-on and one that had been plugged in."""
+    disks = (Disk("data", "data.qcow2", GIB, 0), Disk("late", "late.qcow2", GIB, 1))
+    return dataclasses.replace(
+        plain,
+        vm=dataclasses.replace(plain.vm, disks=() if purpose is Purpose.FOUNT else disks),
+        purpose=purpose,
+        memory=Path("/dev/shm/appcat-1000/0a1b2c3d/00112233aabbccdd"),
+        plugged={} if purpose is Purpose.FOUNT else {"late": "hot2"},
+    )
 
 
 MACHINES = {
@@ -112,4 +130,8 @@ MACHINES = {
     "linux-aarch64-kvm": _on_linux(Arch.AARCH64, Accelerator.KVM),
     "macos-aarch64-hvf": _on_macos(Arch.AARCH64),
     "macos-x86_64-hvf": _on_macos(Arch.X86_64),
+    "linux-x86_64-tcg-fount": _with_a_base(_on_linux(Arch.X86_64, Accelerator.TCG), Purpose.FOUNT),
+    "linux-x86_64-tcg-receiver": _with_a_base(_on_linux(Arch.X86_64, Accelerator.TCG), Purpose.RECEIVER),
+    "linux-x86_64-tcg-clone": _with_a_base(_on_linux(Arch.X86_64, Accelerator.TCG), Purpose.CLONE),
+    "macos-aarch64-hvf-clone": _with_a_base(_on_macos(Arch.AARCH64), Purpose.CLONE),
 }

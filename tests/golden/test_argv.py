@@ -37,7 +37,9 @@ def test_every_machine_starts_bare_and_is_known_by_its_uuid(machine: Machine) ->
 @pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
 def test_no_two_devices_share_an_address_or_an_id(machine: Machine) -> None:
     devices = [value for option, value in zip(machine.argv, machine.argv[1:], strict=False) if option == "-device"]
-    fields = [field for device in devices for field in device.split(",") if field.startswith(("addr=", "id="))]
+    fields = [
+        field for device in devices for field in device.split(",") if field.startswith(("addr=", "id=", "bus=hot"))
+    ]
     assert len(fields) == len(set(fields))
 
 

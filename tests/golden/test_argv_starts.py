@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import shutil
 import socket
 import sys
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 from appcat.model.host import Accelerator, Qemu, host_system
-from appcat.model.machine import HOTPLUG_PORTS
+from appcat.model.machine import HOTPLUG_PORTS, Purpose
 from appcat.model.port import PortForward, Protocol
 from appcat.qemu import img
 from appcat.qemu.monitor import Monitor
@@ -63,6 +65,9 @@ def moved_here(machine: Machine, directory: Path) -> Machine:
         runtime=directory,
         image=directory / machine.image.relative_to("/"),
     )
+    here = dataclasses.replace(
+        here, purpose=machine.purpose, memory=directory / "memory" if machine.memory else None, plugged=machine.plugged
+    )
     make_files(here)
     return here
 
@@ -76,6 +81,9 @@ def make_files(machine: Machine) -> None:
     wiring.identity.write_text("name web\n")
     for disk, path in zip(machine.vm.disks, wiring.disks, strict=True):
         img.create(path, disk.size)
+    if machine.memory:
+        machine.memory.touch()
+        os.truncate(machine.memory, machine.vm.memory)
 
 
 @pytest.fixture(scope="module", params=HERE.values(), ids=HERE)
@@ -109,7 +117,8 @@ def pci_devices(buses: list[dict[str, Any]]) -> set[tuple[int, int]]:
 
 def test_all_three_monitors_answer_at_the_same_time(started: Started) -> None:
     for monitor in (started.commands, started.looks, started.events):
-        assert monitor.execute("query-status")["status"] == "prelaunch"
+        waits = "inmigrate" if started.machine.purpose.incoming else "prelaunch"
+        assert monitor.execute("query-status")["status"] == waits
 
 
 def test_machine_is_who_it_should_be(started: Started) -> None:
@@ -135,11 +144,17 @@ def test_every_pci_device_sits_at_its_stated_address(started: Started) -> None:
     assert stated <= pci_devices(started.commands.execute("query-pci"))
 
 
-def test_spare_root_ports_are_empty(started: Started) -> None:
-    buses = started.commands.execute("query-pci")[0]["devices"]
-    ports = [device["pci_bridge"] for device in buses if device["qdev_id"].startswith("hot")]
-    assert len(ports) == HOTPLUG_PORTS
-    assert not any(port.get("devices") for port in ports)
+def test_root_ports_hold_what_was_plugged_in_and_nothing_else(started: Started) -> None:
+    """Asked of the object tree: ``query-pci`` sees behind a bridge only when a guest has set it up."""
+    devices = [child["name"] for child in started.commands.execute("qom-list", path="/machine/peripheral")]
+    buses = {
+        name: str(started.commands.execute("qom-get", path=f"/machine/peripheral/{name}", property="parent_bus"))
+        for name in devices
+        if name not in ("type", "mem")
+    }
+    assert len([name for name in devices if re.fullmatch(r"hot[0-9]+", name)]) == HOTPLUG_PORTS
+    taken = {found[1] for bus in buses.values() if (found := re.search(r"/(hot[0-9]+)$", bus))}
+    assert taken == set(started.machine.plugged.values())
 
 
 def test_every_line_to_the_host_is_there(started: Started) -> None:
@@ -153,8 +168,12 @@ def test_every_line_to_the_host_is_there(started: Started) -> None:
 def test_every_disk_has_its_file_and_size(started: Started) -> None:
     nodes = {node["node-name"]: node for node in started.commands.execute("query-named-block-nodes", flat=True)}
     vm = started.machine.vm
-    for number, (disk, path) in enumerate(zip(vm.disks, started.machine.wiring.disks, strict=True)):
-        image = nodes[f"disk{number}"]["image"]
+    for disk, path in zip(vm.disks, started.machine.wiring.disks, strict=True):
+        node = nodes[f"disk-{disk.name}"]
+        image = node["image"]
+        if started.machine.purpose is Purpose.RECEIVER:
+            assert (node["drv"], image["virtual-size"]) == ("null-co", disk.size)
+            continue
         assert (image["filename"], image["format"], image["virtual-size"]) == (str(path), "qcow2", disk.size)
 
 
@@ -164,6 +183,7 @@ def test_every_forward_is_listened_on(started: Started) -> None:
     assert listening == {
         (f"{forward.protocol.upper()}[HOST_FORWARD]", shown(forward.address), str(forward.host), str(forward.guest))
         for forward in started.machine.vm.forwards
+        if started.machine.purpose is Purpose.SOLO
     }
 
 
@@ -174,4 +194,10 @@ def shown(address: str) -> str:
 
 def test_memory_is_shared_with_whoever_is_given_it(started: Started) -> None:
     (backend,) = started.commands.execute("query-memdev")
-    assert (backend["id"], backend["size"], backend["share"]) == ("mem", started.machine.vm.memory, True)
+    shared = started.machine.purpose is not Purpose.CLONE
+    assert (backend["id"], backend["size"], backend["share"]) == ("mem", started.machine.vm.memory, shared)
+
+
+def test_only_a_vm_of_its_own_gives_memory_back(started: Started) -> None:
+    plugged = {child["name"] for child in started.commands.execute("qom-list", path="/machine/peripheral")}
+    assert ("balloon" in plugged) is (started.machine.purpose is Purpose.SOLO)

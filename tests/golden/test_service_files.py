@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from appcat.services import keeping
+from appcat.services import host_service
+from appcat.services.host_service import DAEMON, KEEPER
 from tests.golden.golden import check
 
 HOME = '/srv/my "vms"/$HOME & <more> 100%/back\\slash'
@@ -19,16 +20,23 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", PYTHON)
 
 
-def test_systemd_unit_is_as_reviewed() -> None:
-    check("appcat-keeper.service.txt", keeping.systemd_unit({"PATH": "/usr/bin:/bin", "APPCAT_HOME": HOME}))
+OPTIONS = ("--listen", "127.0.0.1:8443", "--tls")
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "APPCAT_HOME": HOME}
 
 
-def test_launchd_agent_is_as_reviewed() -> None:
-    check("org.appcat.keeper.plist.txt", keeping.launchd_agent({"PATH": "/usr/bin:/bin", "APPCAT_HOME": HOME}))
+def test_systemd_units_are_as_reviewed() -> None:
+    check("appcat-keeper.service.txt", host_service.systemd_unit(KEEPER, ENVIRONMENT))
+    check("appcat-daemon.service.txt", host_service.systemd_unit(DAEMON, ENVIRONMENT, *OPTIONS))
 
 
-def test_launchd_reads_back_what_was_meant() -> None:
-    agent = plistlib.loads(keeping.launchd_agent({"APPCAT_HOME": HOME}).encode())
+def test_launchd_agents_are_as_reviewed() -> None:
+    check("org.appcat.keeper.plist.txt", host_service.launchd_agent(KEEPER, ENVIRONMENT))
+    check("org.appcat.daemon.plist.txt", host_service.launchd_agent(DAEMON, ENVIRONMENT, *OPTIONS))
+
+
+@pytest.mark.parametrize(("service", "options"), [(KEEPER, ()), (DAEMON, OPTIONS)])
+def test_launchd_reads_back_what_was_meant(service: host_service.Service, options: tuple[str, ...]) -> None:
+    agent = plistlib.loads(host_service.launchd_agent(service, {"APPCAT_HOME": HOME}, *options).encode())
     assert agent["EnvironmentVariables"] == {"APPCAT_HOME": HOME}
-    assert agent["ProgramArguments"] == [PYTHON, "-m", "appcat.keeper", "--service"]
-    assert agent["AbandonProcessGroup"] is True  # stopping the keeper must not end the vms it has started
+    assert agent["ProgramArguments"] == [PYTHON, "-m", f"appcat.{service.name}", "--service", *options]
+    assert agent["AbandonProcessGroup"] is True  # stopping it must not end the vms it has started

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from appcat.qemu.agent import Agent
 from appcat.settings import Settings
 from appcat.store.layout import Layout
 from tests.cat import Cat
@@ -189,3 +190,33 @@ def test_clock_and_entropy(shared: Cat, port: Port) -> None:
     assert port.ask("x", "clock 1000000000.000000000", f"entropy {base64.b64encode(bytes(64)).decode()}") == "ok x"
     assert int(shared("vm", "exec", "web", "--", "date", "+%s")) - 1_000_000_000 in range(120)
     assert port.ask("y", f"clock {time.time():.9f}") == "ok y"
+
+
+def agent_version(path: Path) -> str:
+    with Agent(path, 60) as agent:
+        return str(agent.execute("guest-info")["version"])
+
+
+def switches(shared: Cat, program: str) -> int:
+    """How often a program of the guest has been given, or has given up, its processor."""
+    script = f"grep -h voluntary_ctxt_switches /proc/$(pidof {program} | cut -d' ' -f1)/status | tr -dc '0-9\\n'"
+    return sum(map(int, shared("vm", "exec", "web", "--", "sh", "-c", script).split()))
+
+
+def test_agent_is_reached_again_and_again_and_sleeps_between(shared: Cat) -> None:
+    """Its port is joined to it only while a host is there; it used to look for one ten times a second."""
+    settings = Settings.load(shared.env)
+    path = Layout(settings).runtime(shared.show("web")["uuid"]).agent
+    first = agent_version(path)
+    assert [agent_version(path) for _ in range(3)] == [first] * 3
+    before = switches(shared, "qemu-ga")
+    time.sleep(5)
+    assert switches(shared, "qemu-ga") - before <= 5
+    assert agent_version(path) == first
+
+
+def test_agent_that_died_is_reached_again(shared: Cat) -> None:
+    settings = Settings.load(shared.env)
+    path = Layout(settings).runtime(shared.show("web")["uuid"]).agent
+    shared("vm", "exec", "web", "--", "killall", "-9", "qemu-ga")
+    assert agent_version(path)

@@ -127,7 +127,7 @@ def test_a_newcomers_day(newcomer: Newcomer) -> None:
 
 def run_smoke_tests(newcomer: Newcomer) -> None:
     python = ".venv/bin/python"
-    installed = newcomer.run(python, "-m", "pip", "install", "-q", "pytest", "pytest-timeout")
+    installed = newcomer.run(python, "-m", "pip", "install", "-q", "pytest", "pytest-timeout", "httpx")
     assert installed.returncode == 0, installed.stderr
     cache = f"APPCAT_TEST_CACHE={newcomer.home}/.cache/appcat"
     done = newcomer.run("env", cache, python, "-m", "pytest", "-q", "-m", "smoke", "tests/vm")

@@ -8,23 +8,25 @@ from appcat.cli.request import create_request
 from appcat.errors import InvalidInput
 from appcat.model.port import parse_forward
 from appcat.model.size import GIB, MIB
-from appcat.model.vm import RestartPolicy
 from appcat.services.create import CreateRequest
 
 
 def request(**given: Any) -> CreateRequest:
-    nothing = dict.fromkeys(("cpus", "memory", "disk", "publish", "label"))
-    fixed = {"name": "web", "template": "pico", "restart": RestartPolicy.NO, "autostart": False}
+    nothing = dict.fromkeys(("cpus", "memory", "template", "restart", "disk", "publish", "label"))
+    fixed = {"name": "web", "autostart": False}
     return create_request(**{**nothing, **fixed, **given})
 
 
-def test_what_is_not_given_is_left_to_the_template() -> None:
+def test_what_is_not_given_is_left_to_the_defaults() -> None:
     assert request() == CreateRequest("web")
 
 
 def test_texts_become_values() -> None:
-    given = request(memory="512M", disk="2G", publish=["8080:80", "53:53/udp"], label=["role=front", "note=a=b"])
-    assert (given.memory, given.disk) == (512 * MIB, 2 * GIB)
+    given = request(
+        memory="512M", disk=["2G", "logs=64M"], publish=["8080:80", "53:53/udp"], label=["role=front", "note=a=b"]
+    )
+    assert given.memory == 512 * MIB
+    assert given.disks == (("data", 2 * GIB), ("logs", 64 * MIB))
     assert given.ports == (parse_forward("8080:80"), parse_forward("53:53/udp"))
     assert given.labels == {"role": "front", "note": "a=b"}
 
@@ -35,7 +37,9 @@ def test_texts_become_values() -> None:
         {"memory": ""},
         {"memory": "0M"},
         {"memory": "-1G"},
-        {"disk": "lots"},
+        {"disk": ["lots"]},
+        {"disk": ["../x=1G"]},
+        {"disk": ["=1G"]},
         {"publish": ["80"]},
         {"label": ["x"]},
         {"label": ["a=1", "a=2"]},

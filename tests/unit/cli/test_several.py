@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from appcat.app import App
 from appcat.cli.several import for_each
+from appcat.engine import Engine
 from appcat.errors import Busy, NotFound
-from appcat.services.context import Context
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +17,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def act(_ctx: Context, name: str) -> bool:
+def act(_appcat: Engine, name: str) -> bool:
     """Changes what begins with an ``a``, has nothing to do for the rest."""
     match name:
         case "gone":
@@ -34,8 +35,9 @@ def test_each_outcome_is_told_in_the_order_given(capsys: pytest.CaptureFixture[s
 def test_all_work_on_the_home_that_the_environment_names(home: Path) -> None:
     seen = []
 
-    def note_home(ctx: Context, name: str) -> bool:
-        seen.append((name, ctx.layout.home))
+    def note_home(appcat: Engine, name: str) -> bool:
+        assert isinstance(appcat, App)
+        seen.append((name, appcat.context.layout.home))
         return True
 
     for_each(["a", "b"], note_home, "", as_json=False)

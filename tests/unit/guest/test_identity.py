@@ -10,7 +10,7 @@ import pytest
 from appcat.errors import Broken
 from appcat.guest import identity
 from appcat.guest.identity import Identity, SshKey, document, statements
-from appcat.model.template import SshServer
+from appcat.model.image import SshServer
 
 # RFC 8032, section 7.1, test 1.
 SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")

@@ -67,7 +67,7 @@ def test_zero_and_absurd_sizes_are_out_of_range(parse: object, text: str) -> Non
 
 
 def test_the_bounds_themselves_are_fine() -> None:
-    assert parse_memory("96M") == 96 * MIB
+    assert parse_memory("112M") == 112 * MIB
     assert parse_memory("4T") == 4 * TIB
     assert parse_disk("16M") == 16 * MIB
     assert parse_disk("2T") == 2 * TIB

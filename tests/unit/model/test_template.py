@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from appcat.errors import InvalidInput
+from appcat.model.image import SshServer
 from appcat.model.size import MIB
-from appcat.model.template import LocalFile, SshServer, parse_recipe
+from appcat.model.template import LocalFile, parse_recipe
 from appcat.model.vm import Arch
 
 RECIPE = """

@@ -12,7 +12,7 @@ import pytest
 from appcat.errors import InsufficientMemory, InsufficientSpace, InvalidInput, PortInUse
 from appcat.model.port import PortForward, Protocol
 from appcat.model.size import TIB
-from appcat.services import admission
+from appcat.services import admission, ssh_ports
 from appcat.services.context import Context
 from tests.unit.support.processes import Child, as_nobody
 from tests.unit.support.samples import sample_vm
@@ -133,7 +133,7 @@ def test_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:
 
 def free_range(count: int) -> range:
     """Ports in a row inside the SSH range that nobody has now."""
-    first = admission.FIRST_SSH_PORT + os.getpid() % 5000
+    first = ssh_ports.FIRST_SSH_PORT + os.getpid() % 5000
     while any(admission.try_bind(PortForward(port, 22)) for port in range(first, first + count)):
         first += count
     return range(first, first + count)
@@ -142,15 +142,15 @@ def free_range(count: int) -> range:
 def test_ssh_port_is_the_first_that_neither_a_vm_nor_a_process_has() -> None:
     ports = free_range(3)
     with socket.create_server(("127.0.0.1", ports[1])):
-        assert admission.free_ssh_port({ports[0]}, ports[0] - admission.FIRST_SSH_PORT) == ports[2]
+        assert ssh_ports.free_ssh_port({ports[0]}, ports[0] - ssh_ports.FIRST_SSH_PORT) == ports[2]
 
 
 def test_search_for_an_ssh_port_begins_again_at_the_bottom() -> None:
     ports = free_range(1)
-    everything_else = set(range(admission.FIRST_SSH_PORT, admission.LAST_SSH_PORT + 1)) - set(ports)
-    assert admission.free_ssh_port(everything_else, ports[0] + 1 - admission.FIRST_SSH_PORT) == ports[0]
+    everything_else = set(range(ssh_ports.FIRST_SSH_PORT, ssh_ports.LAST_SSH_PORT + 1)) - set(ports)
+    assert ssh_ports.free_ssh_port(everything_else, ports[0] + 1 - ssh_ports.FIRST_SSH_PORT) == ports[0]
 
 
 def test_no_ssh_port_left_is_told() -> None:
     with pytest.raises(PortInUse, match="no port is left for SSH"):
-        admission.free_ssh_port(set(range(1, 65536)), 0)
+        ssh_ports.free_ssh_port(set(range(1, 65536)), 0)

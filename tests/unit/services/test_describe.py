@@ -12,7 +12,7 @@ from appcat.services.context import Context
 from appcat.services.describe import describe, describe_fully
 from tests.unit.support.samples import sample_exit, sample_run, sample_vm
 
-VM = sample_vm(disks=(Disk("data", "data.qcow2", 1 << 30),), ports=(parse_forward("53:53/udp"),), labels={"a": "b"})
+VM = sample_vm(disks=(Disk("data", "data.qcow2", 1 << 30, 0),), ports=(parse_forward("53:53/udp"),), labels={"a": "b"})
 
 
 def test_broken_vm_has_name_status_and_reason(ctx: Context) -> None:
@@ -27,7 +27,7 @@ def test_everything_a_program_may_want_to_know_is_plain_json() -> None:
     assert described["status"] == "running"
     assert described["ssh"] == {"address": "127.0.0.1", "port": 20022, "user": "root"}
     assert described["ports"] == [{"host": 53, "guest": 53, "address": "127.0.0.1", "protocol": "udp"}]
-    assert described["disks"] == [{"name": "data", "file": "data.qcow2", "size": 1 << 30}]
+    assert described["disks"] == [{"name": "data", "file": "data.qcow2", "size": 1 << 30, "slot": 0}]
     assert described["labels"] == {"a": "b"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appcat.services import keeping
+from appcat.services import host_service, keeping
 from appcat.services.context import Context
 from appcat.settings import Settings
 from appcat.store import locks
@@ -56,18 +56,18 @@ def test_vms_run_without_a_keeper_when_it_cannot_be_started(ctx: Context, caplog
 
 
 def test_service_is_told_the_home_it_serves(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in keeping.ENVIRONMENT:
+    for name in host_service.ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", "/usr/bin")
-    assert keeping._environment(ctx) == {"PATH": "/usr/bin"}
+    assert host_service.environment(ctx) == {"PATH": "/usr/bin"}
     monkeypatch.setenv("APPCAT_HOME", "relative")
     monkeypatch.setenv("APPCAT_ACCELERATOR", "tcg")
     expected = {"PATH": "/usr/bin", "APPCAT_ACCELERATOR": "tcg", "APPCAT_HOME": str(ctx.layout.home)}
-    assert keeping._environment(ctx) == expected
+    assert host_service.environment(ctx) == expected
 
 
-def test_nothing_installed_is_nothing_to_undo(ctx: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_installed_is_nothing_to_undo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "systemctl").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    assert keeping.uninstall(ctx) is False
+    assert keeping.uninstall() is False

@@ -11,24 +11,12 @@ from appcat.model.status import Observation, Status
 from appcat.services import observe
 from appcat.services.context import Context
 from appcat.store import locks
-from tests.unit.support.fake_peer import Conversation, FakePeer, Script
+from tests.unit.support.fake_peer import Conversation, FakePeer, qemu_says
 from tests.unit.support.processes import holding
 from tests.unit.support.samples import sample_exit, sample_run, sample_vm
 from tests.unit.support.vms import add_vm, alive, lock_of_life
 
 AT_ONCE = 0.05
-
-
-def qemu_says(status: str) -> Script:
-    """A QEMU that is asked once for its status."""
-
-    def script(peer: Conversation) -> None:
-        peer.greet()
-        request = peer.receive()
-        assert request["execute"] == "query-status"
-        peer.answer(request, {"status": status, "running": status == "running"})
-
-    return script
 
 
 def test_empty_home_has_an_empty_list(ctx: Context) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from appcat.errors import Broken, InsufficientSpace, NotFound
-from appcat.model.image import Image, Package, image_from_json, image_to_json
-from appcat.model.template import SshServer
+from appcat.model.image import Image, Package, SshServer, image_from_json, image_to_json
 from appcat.model.vm import Arch
 from appcat.store import images
 from appcat.store.images import ImageStore, describe_file

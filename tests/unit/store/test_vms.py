@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from appcat.errors import AlreadyExists, AppcatError, Broken, InvalidInput, NotFound
 from appcat.model import codec
 from appcat.model.run import ExitCause
+from appcat.model.vm import SCHEMA
 from appcat.store import locks
 from appcat.store.layout import CREATE_PREFIX, DELETE_PREFIX, VmPaths
 from appcat.store.vms import VM, VmStore
@@ -153,7 +155,7 @@ def test_sweep_touches_no_vm(store: VmStore) -> None:
 
 
 def document(**changes: object) -> str:
-    return json.dumps({"schema": 1, **codec.encode(sample_vm("web")), **changes})
+    return json.dumps({"schema": SCHEMA, **codec.encode(sample_vm("web")), **changes})
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def document(**changes: object) -> str:
         (b"", "vm.json is not JSON"),
         (document().encode()[:50], "vm.json is not JSON"),
         (b"\xff\xfe", "vm.json is not text"),
-        (document(schema=2).encode(), r"written by a newer appcat \(schema 2"),
+        (document(schema=SCHEMA + 1).encode(), "written by a newer appcat"),
         (document(colour="red").encode(), "unknown key 'colour'"),
         (document(name="db").encode(), "vm.json is of 'db', not of web"),
         (document(name="../x").encode(), "vm.json is of '../x', not of web"),
@@ -264,3 +266,26 @@ def test_values_that_make_no_vm_are_broken(store: VmStore, changes: dict[str, ob
     store.layout.vm("web").spec.write_text(document(**changes))
     with pytest.raises(Broken):
         store.load("web")
+
+
+def test_disks_of_all_vms_but_of_those_being_removed(store: VmStore) -> None:
+    store.add(sample_vm("web"), make_disk("data.qcow2"))
+    store.add(sample_vm("db"), make_disk("data.qcow2"))
+    making, doomed = store.layout.vms / ".create-x", store.layout.vms / ".delete-db-1"
+    (making / "disks").mkdir(parents=True)
+    (making / "disks" / "new.qcow2").touch()
+    (making / "disks" / "new.tmp").touch()
+    store.layout.vm("db").root.rename(doomed)
+    (store.layout.vms / "empty").mkdir()
+    assert sorted(path.relative_to(store.layout.vms) for path in store.disk_files()) == [
+        Path(".create-x/disks/new.qcow2"),
+        Path("web/disks/data.qcow2"),
+    ]
+
+
+def make_disk(name: str) -> Callable[[VmPaths], None]:
+    def prepare(paths: VmPaths) -> None:
+        paths.disks.mkdir()
+        (paths.disks / name).touch()
+
+    return prepare

@@ -54,6 +54,18 @@ class Conversation:
 Script = Callable[[Conversation], None]
 
 
+def qemu_says(status: str) -> Script:
+    """A QEMU that is asked once for its status."""
+
+    def script(peer: Conversation) -> None:
+        peer.greet()
+        request = peer.receive()
+        assert request["execute"] == "query-status"
+        peer.answer(request, {"status": status, "running": status == "running"})
+
+    return script
+
+
 class FakePeer:
     """Listens at ``path``; each connection in turn is served by the next script and closed when that ends.
 

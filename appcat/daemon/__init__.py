@@ -1,0 +1,1 @@
+"""The daemon: a keeper with doors. The only package that knows FastAPI."""

@@ -1,0 +1,107 @@
+"""Beginning in a base: a QEMU maps the frozen memory copy-on-write, takes the devices' state over, and becomes a vm.
+
+No host port leads into it before its guest has taken its own identity.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+from appcat.errors import AppcatError, PortInUse, QemuError
+from appcat.guest.identity import document, statements
+from appcat.model.base import Base, check_fits
+from appcat.model.event import EventKind
+from appcat.model.machine import Boot, Purpose
+from appcat.model.run import Exit, ExitCause
+from appcat.model.vm import Vm
+from appcat.qemu import argv, migration
+from appcat.qemu.monitor import Monitor
+from appcat.services import guests, machines
+from appcat.services.context import Context, now
+from appcat.services.events import record, record_ready
+from appcat.services.ports import add_forward
+from appcat.services.settle import settle
+from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
+from appcat.store import locks
+from appcat.store.files import write_atomic
+
+log = logging.getLogger(__name__)
+
+
+def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> Vm:
+    """Run ``vm``, whose files are there, from ``base`` on; ``use`` keeps the base. The caller holds ``op.lock``.
+
+    The vm's files are synced. Disks that the base does not have are plugged in afterwards (``disks.plug``).
+
+    A ``fork`` keeps the inner identity of the base. Gives the vm, whose SSH port may have moved. Raises StateMismatch,
+    QemuError, GuestError, PortInUse; no QEMU is left then.
+    """
+    check_fits(base, base.vm.name, ctx.host, argv.cpu_model(vm.machine.arch, ctx.host.accelerator))
+    stored = machines.image_of(ctx, vm)
+    identity = statements(guests.identity_of(ctx, vm, stored.image))
+    # What the guest reads should it boot again.
+    write_atomic(ctx.layout.vm(vm.name).identity, document("boot", identity), durable=False)
+    child = _spawn(ctx, vm, base, use, machines.boot_of(stored))
+    try:
+        monitor = machines.await_monitor(ctx.layout.runtime(vm.uuid), child)
+        if monitor is None:
+            raise machines.not_started(vm.name, ctx.layout.vm(vm.name).qemu_log)
+        with monitor:
+            ctx.check()
+            migration.load(monitor, ctx.layout.base(base.id).state)
+            ctx.check()
+            guests.become(ctx, vm, () if fork else identity, lambda: _let_go(ctx, vm, monitor))
+            vm = _open_ports(ctx, vm, monitor)
+        run = ctx.store.load_run(vm.name)
+        if run is None:
+            raise QemuError(f"the record of {vm.name} is gone", hint="try again")
+        ctx.store.save_run(vm.name, dataclasses.replace(run, begun=True))
+        record(ctx, EventKind.VM_STARTED, vm)
+        record_ready(ctx, vm)
+        return vm
+    except BaseException as error:
+        child.kill()
+        child.wait()
+        reason = error.message if isinstance(error, AppcatError) else "the command was interrupted"
+        settle(ctx, vm.name, Exit(ExitCause.NOT_STARTED, f"it could not begin in its base: {reason}", now()))
+        raise
+
+
+def _spawn(ctx: Context, vm: Vm, base: Base, use: int, boot: Boot) -> subprocess.Popen[bytes]:
+    paths, runtime = ctx.layout.vm(vm.name), ctx.layout.runtime(vm.uuid)
+    machines.claim_runtime(runtime)
+    known = {disk.name for disk in base.vm.disks}
+    machine = dataclasses.replace(vm, disks=tuple(disk for disk in vm.disks if disk.name in known))
+    memory = Path(base.memory)
+    wiring = machines.wiring_of(ctx, machine, runtime, paths, Purpose.CLONE, memory=memory, plugged=base.plugged)
+    command = argv.argv(machine, boot, wiring, ctx.host)
+    lock = locks.open_lock(paths.run_lock)
+    try:
+        if not locks.lock_within(lock, 5.0):
+            raise QemuError(f"{vm.name} has just been started by another command", hint="see 'appcat vm list'")
+        return machines.spawn_recorded(ctx, vm, command, [lock, use], base.id)
+    finally:
+        os.close(lock)
+
+
+def _let_go(ctx: Context, vm: Vm, monitor: Monitor) -> None:
+    """While the guest becomes somebody else, its new files are made to survive a power failure."""
+    monitor.execute("cont")
+    ctx.store.sync(vm.name)
+
+
+def _open_ports(ctx: Context, vm: Vm, monitor: Monitor) -> Vm:
+    for _ in range(PORT_ATTEMPTS):
+        if not add_forward(monitor, vm.ssh_forward):
+            break
+        vm = with_new_ssh_port(ctx, vm)
+    else:
+        raise PortInUse(f"no host port could be had for {vm.name}", hint="see which ports are in use: ss -ltn")
+    for forward in vm.ports:
+        if answer := add_forward(monitor, forward):
+            raise PortInUse(f"QEMU could not forward {forward}: {answer}", hint="stop its owner, or publish another")
+    return vm

@@ -1,0 +1,75 @@
+"""What every kind of clone has in common: who it is, and the files it begins with."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appcat.errors import AppcatError
+from appcat.guest.identity import SshKey
+from appcat.model.event import EventKind
+from appcat.model.vm import CloneKind, Disk, Nic, Parent, Vm
+from appcat.qemu import img
+from appcat.services.context import Context, now
+from appcat.services.create import random_mac, user_name, write_keys
+from appcat.services.events import record
+from appcat.services.ssh_ports import free_ssh_port
+from appcat.store.files import make_private_directory
+from appcat.store.layout import VmPaths
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one clone: the vm and the seconds it took, or the error."""
+
+    name: str
+    vm: Vm | None = None
+    seconds: float = 0.0
+    error: AppcatError | None = None
+
+
+def plan(source: Vm, name: str, kind: CloneKind, taken: set[int], fork: bool = False) -> Vm:
+    """A clone of ``source``; its SSH port is added to those ``taken``. The caller holds the allocation lock."""
+    identifier = uuid.uuid4()
+    port = free_ssh_port(taken, identifier.int % 10_000)
+    taken.add(port)
+    return dataclasses.replace(
+        source,
+        name=name,
+        uuid=str(identifier),
+        created=now(),
+        machine_id=source.machine_id if fork else secrets.token_hex(16),
+        hostname=source.inner_name if fork else "",
+        ssh_port=port,
+        nics=source.nics if fork else tuple(Nic(random_mac()) for _ in source.nics),
+        disks=tuple(dataclasses.replace(disk, file=f"{disk.name}.qcow2") for disk in source.disks),
+        ports=(),
+        autostart=False,
+        parent=Parent(source.name, source.uuid, kind),
+        owner=user_name(),
+    )
+
+
+def add(ctx: Context, vm: Vm, files: Sequence[Path], kind: CloneKind, key: SshKey | None = None) -> None:
+    """The clone's directory, its disks from ``files``; made durable later (``VmStore.sync``)."""
+
+    def prepare(paths: VmPaths) -> None:
+        make_private_directory(paths.disks)
+        for disk, file in zip(vm.disks, files, strict=True):
+            _make_disk(ctx, paths.disks / disk.file, disk, file, kind)
+        write_keys(ctx, paths, vm, key or SshKey.generate())
+
+    ctx.store.add(vm, prepare, durable=False)
+    parent = vm.parent.name if vm.parent else ""
+    record(ctx, EventKind.VM_CREATED, vm, template=vm.template.name, parent=parent, clone=str(kind))
+
+
+def _make_disk(ctx: Context, path: Path, disk: Disk, below: Path, kind: CloneKind) -> None:
+    if kind is CloneKind.FULL:
+        img.copy(below, path, ctx.check)
+    else:
+        img.create(path, disk.size, backing=below)
