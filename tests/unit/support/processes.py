@@ -90,9 +90,9 @@ def fork_many(count: int, work: Callable[[int], Any]) -> list[Any]:
     def run(number: int) -> None:
         try:
             barrier.wait(PATIENCE)
-            results.put((work(number), ""))
+            results.put((number, work(number), ""))
         except BaseException:
-            results.put((None, traceback.format_exc()))
+            results.put((number, None, traceback.format_exc()))
 
     processes = [context.Process(target=run, args=(number,), daemon=True) for number in range(count)]
     for process in processes:
@@ -100,9 +100,9 @@ def fork_many(count: int, work: Callable[[int], Any]) -> list[Any]:
     outcomes = [results.get(timeout=PATIENCE) for _ in processes]
     for process in processes:
         process.join(PATIENCE)
-    for _, failure in outcomes:
+    for _, _, failure in outcomes:
         assert not failure, failure
-    return [answer for answer, _ in outcomes]
+    return [answer for _, answer, _ in sorted(outcomes, key=lambda outcome: outcome[0])]
 
 
 def as_nobody(work: Callable[[], Any]) -> Any:
