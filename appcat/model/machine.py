@@ -28,6 +28,11 @@ USER_DNS = "10.0.2.3"
 USER_GUEST = "10.0.2.15"
 
 
+def nic_port(slot: int) -> str:
+    """The root port of the network card with this number: from the last one down, since disks fill from the first."""
+    return f"hot{HOTPLUG_PORTS - 1 - slot}"
+
+
 def pinned_machine(arch: Arch) -> Machine:
     """The machine type that new vms get, whatever newer one the installed QEMU has."""
     return Machine(arch, MACHINE_TYPES[arch])
@@ -62,8 +67,28 @@ class Purpose(Enum):
 
 
 @dataclass(frozen=True)
+class TapPort:
+    """A port of a bridge: the descriptor of a tap device that QEMU inherits."""
+
+    descriptor: int
+
+
+@dataclass(frozen=True)
+class HubPort:
+    """A port of appcat's own hub: the socket that QEMU binds, and the hub's that it sends to. ``mtu`` in bytes."""
+
+    local: Path
+    hub: Path
+    mtu: int
+
+
+SwitchPort = TapPort | HubPort
+
+
+@dataclass(frozen=True)
 class Wiring:
-    """Host paths that one run of a machine is connected to. ``disks`` are in the order of the vm's own.
+    """Host paths that one run of a machine is connected to. ``disks`` and ``ports`` are in the order of the vm's own
+    disks and networks. Not ``internet``: its user-mode network leads nowhere but to the vm's own port forwards.
 
     ``memory`` is the base's file, which a clone maps copy-on-write and others write to; None is memory without a name.
     ``plugged`` names the root port of each disk that was plugged into the source while it ran.
@@ -82,3 +107,5 @@ class Wiring:
     purpose: Purpose = Purpose.SOLO
     memory: Path | None = None
     plugged: dict[str, str] = field(default_factory=dict)
+    ports: tuple[SwitchPort, ...] = ()
+    internet: bool = True

@@ -61,6 +61,16 @@ class ParentInfo(TypedDict):
     kind: str
 
 
+class AttachmentInfo(TypedDict):
+    """A vm's place on a network (``model.network.Attachment``); ``names`` are those it is reached by there."""
+
+    network: str
+    mac: str
+    address: str
+    slot: int
+    names: list[str]
+
+
 class VmInfo(TypedDict):
     """One vm at one moment. Of a broken one only ``name``, ``status`` and ``detail`` are known."""
 
@@ -77,6 +87,8 @@ class VmInfo(TypedDict):
     ports: NotRequired[list[PortInfo]]
     disks: NotRequired[list[DiskInfo]]
     mac: NotRequired[str]
+    address: NotRequired[str]
+    networks: NotRequired[list[AttachmentInfo]]
     restart: NotRequired[str]
     autostart: NotRequired[bool]
     parent: NotRequired[ParentInfo | None]
@@ -242,6 +254,41 @@ class TemplateInfo(TypedDict):
     directory: str
     problem: str
     image: ImageInfo | None
+
+
+class MemberInfo(TypedDict):
+    """A vm on a network: ``status`` as ``vm list`` has it."""
+
+    vm: str
+    status: str
+    mac: str
+    address: str
+    names: list[str]
+
+
+class NetworkInfo(TypedDict):
+    """A private network. ``internet`` False: no way out; ``twin``: the network whose subnet it repeats, or empty."""
+
+    name: str
+    subnet: str
+    internet: bool
+    twin: str
+    created: str
+    owner: str
+    labels: dict[str, str]
+    vms: list[str]
+
+
+class NetworkDetails(NetworkInfo):
+    """All about one network. ``backend`` is bridge or hub; ``state`` is idle (no vm runs on it), up, or down with
+    ``detail`` saying why and what happens next; ``conflicts`` are routes of the host that its subnet overlaps now.
+    """
+
+    backend: str
+    state: str
+    detail: str
+    members: list[MemberInfo]
+    conflicts: list[str]
 
 
 class SettingInfo(TypedDict):

@@ -9,10 +9,11 @@ from typing import Any
 
 from appcat.errors import Broken, InvalidInput
 from appcat.model.name import shorten
+from appcat.model.network import MOST_NETWORKS, Attachment
 from appcat.model.port import LARGEST_PORT, PortForward
 from appcat.model.size import MIB
 
-SCHEMA = 2
+SCHEMA = 3
 LOCAL_NODE = "local"
 LARGEST_CPUS = 64
 DISK_SLOTS = 8
@@ -24,6 +25,7 @@ _IPV4 = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}", re.ASCII)
 _LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DISK = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", re.ASCII)  # a virtio serial number has 20 bytes
+_NETWORK = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 
 
@@ -103,7 +105,8 @@ class Parent:
 class Vm:
     """One virtual machine. ``memory`` is in bytes, ``created`` in RFC 3339 UTC, ``login`` the account SSH uses.
 
-    ``hostname`` is what the guest calls itself where that is not ``name``: a fork keeps its source's.
+    ``hostname`` is what the guest calls itself where that is not ``name``: a fork keeps its source's. ``address`` is
+    its own loopback address on the host, empty where it has none. ``networks`` are the private ones it is on.
     """
 
     name: str
@@ -123,6 +126,8 @@ class Vm:
     autostart: bool = False
     parent: Parent | None = None
     hostname: str = ""
+    address: str = ""
+    networks: tuple[Attachment, ...] = ()
     owner: str = ""
     node: str = LOCAL_NODE
     labels: dict[str, str] = field(default_factory=dict)
@@ -182,7 +187,12 @@ def give_disks_slots(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "disks": disks}
 
 
-MIGRATIONS = {1: give_disks_slots}
+def unchanged(body: dict[str, Any]) -> dict[str, Any]:
+    """From schema 2, which knew neither networks nor an address of a vm's own."""
+    return body
+
+
+MIGRATIONS = {1: give_disks_slots, 2: unchanged}
 
 
 def check_sense(vm: Vm) -> Vm:
@@ -198,6 +208,8 @@ def check_sense(vm: Vm) -> Vm:
         "memory": vm.memory > 0 and vm.memory % MIB == 0,
         "nics": bool(vm.nics) and all(_MAC.fullmatch(nic.mac) for nic in vm.nics),
         "disks": _disks_make_sense(vm.disks),
+        "networks": _networks_make_sense(vm.networks),
+        "address": not vm.address or bool(_IPV4.fullmatch(vm.address)),
         "addresses": all(_IPV4.fullmatch(forward.address) for forward in vm.forwards),
         "login": bool(_LOGIN.fullmatch(vm.login)),
         "template": bool(_DIGEST.fullmatch(vm.template.image)),
@@ -216,4 +228,17 @@ def _disks_make_sense(disks: tuple[Disk, ...]) -> bool:
     return all(
         _DISK.fullmatch(disk.name) and _FILE.fullmatch(disk.file) and 0 <= disk.slot < DISK_SLOTS and disk.size > 0
         for disk in disks
+    )
+
+
+def _networks_make_sense(networks: tuple[Attachment, ...]) -> bool:
+    parts = [{getattr(there, field) for there in networks} for field in ("network", "mac", "slot")]
+    if any(len(values) != len(networks) for values in parts):
+        return False
+    return all(
+        _NETWORK.fullmatch(there.network)
+        and _MAC.fullmatch(there.mac)
+        and _IPV4.fullmatch(there.address)
+        and 0 <= there.slot < MOST_NETWORKS
+        for there in networks
     )

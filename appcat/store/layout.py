@@ -34,6 +34,7 @@
         qemu.log                QEMU's own standard error, of the last start
         freezing                empty; only while the vm is being frozen
       vms/.create-* .delete-*   a vm being made or removed; swept when its maker is gone
+      networks/NAME.json        a private network (``model.network.Network``)
       layers/frozen/disks/ID.qcow2   a frozen disk: overlays in vms and other layers stand on it, nobody writes to it
       bases/ID/                 a frozen running vm, for instant clones to begin in
         base.json               what it is (``model.base.Base``); absent while it is being made
@@ -51,6 +52,8 @@
     RUNTIME/appcat.sock         the daemon's door
     RUNTIME/UUID12/             sockets of a running vm, and the links that 9p slots follow
     RUNTIME/UUID12/ready        empty; its guest agent has answered in this life
+    RUNTIME/switch.sock         where the switch (``appcat.switch``) is asked for ports of networks
+    RUNTIME/switch/             its own: lock, namespace, log, sockets of hub ports
     RUNTIME/listener.sock       whoever listens for events (a daemon) is poked here
     MEMORY/ID                   the memory of a base, on a memory-backed file system
 """
@@ -390,6 +393,21 @@ class Layout:
     def bases(self) -> Path:
         """Frozen running vms."""
         return self.home / "bases"
+
+    @property
+    def networks(self) -> Path:
+        """The directory of network files."""
+        return self.home / "networks"
+
+    @property
+    def switch_socket(self) -> Path:
+        """Where the switch is asked for ports."""
+        return self.settings.runtime / "switch.sock"
+
+    @property
+    def switch_directory(self) -> Path:
+        """The switch's own files."""
+        return self.settings.runtime / "switch"
 
     @property
     def warm_lock(self) -> Path:
