@@ -106,7 +106,7 @@ class Vm:
     """One virtual machine. ``memory`` is in bytes, ``created`` in RFC 3339 UTC, ``login`` the account SSH uses.
 
     ``hostname`` is what the guest calls itself where that is not ``name``: a fork keeps its source's. ``address`` is
-    its the loopback address it has on the host, empty where it has none. ``networks`` are the private ones it is on.
+    the loopback address it has on the host, empty where it has none. ``networks`` are the private ones it is on.
     """
 
     name: str
