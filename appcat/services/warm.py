@@ -27,9 +27,9 @@ from appcat.model.machine import Purpose, pinned_machine
 from appcat.model.vm import Nic, TemplateRef, Vm
 from appcat.qemu import argv, migration, process
 from appcat.services import guests, keeping, machines
+from appcat.services.addresses import random_mac
 from appcat.services.bases import bases, budget, dig_holes, memory_taken, place_memory
 from appcat.services.context import Context, now
-from appcat.services.create import random_mac
 from appcat.store import locks
 from appcat.store.files import remove_tree, write_atomic
 from appcat.store.images import StoredImage
