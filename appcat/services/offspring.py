@@ -14,8 +14,9 @@ from appcat.guest.identity import SshKey
 from appcat.model.event import EventKind
 from appcat.model.vm import CloneKind, Disk, Nic, Parent, Vm
 from appcat.qemu import img
-from appcat.services.context import Context, now
-from appcat.services.create import random_mac, user_name, write_keys
+from appcat.services.addresses import random_mac
+from appcat.services.context import Context, now, user_name
+from appcat.services.create import write_keys
 from appcat.services.events import record
 from appcat.services.ssh_ports import free_ssh_port
 from appcat.store.files import make_private_directory

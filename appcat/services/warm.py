@@ -21,15 +21,15 @@ from pathlib import Path
 
 from appcat.errors import NotFound
 from appcat.guest import program
-from appcat.guest.identity import Identity, SshKey, clock_statement, document, statements
+from appcat.guest.identity import Identity, SshKey, clock_statement, document, hosts, hosts_statement, statements
 from appcat.model.base import Base
 from appcat.model.machine import Purpose, pinned_machine
 from appcat.model.vm import Nic, TemplateRef, Vm
 from appcat.qemu import argv, migration, process
 from appcat.services import guests, keeping, machines
+from appcat.services.addresses import random_mac
 from appcat.services.bases import bases, budget, dig_holes, memory_taken, place_memory
 from appcat.services.context import Context, now
-from appcat.services.create import random_mac
 from appcat.store import locks
 from appcat.store.files import remove_tree, write_atomic
 from appcat.store.images import StoredImage
@@ -120,7 +120,8 @@ def _make(ctx: Context, vm: Vm, stored: StoredImage, identifier: str, paths: Bas
     memory = place_memory(ctx, paths, vm.memory)
     runtime = ctx.layout.runtime(identifier)
     machines.claim_runtime(runtime)
-    write_atomic(paths.identity, document("boot", statements(_identity(vm, stored))), durable=False)
+    identity = [*statements(_identity(vm, stored)), hosts_statement(hosts(vm.name))]
+    write_atomic(paths.identity, document("boot", identity), durable=False)
     wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.FOUNT, memory=memory)
     use = bases(ctx).use(identifier)
     try:
