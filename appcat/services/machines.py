@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appcat.errors import QemuError
-from appcat.model.machine import SHARE_SLOTS, Boot, Purpose, Wiring
+from appcat.model.machine import SHARE_SLOTS, Boot, Purpose, SwitchPort, Wiring
 from appcat.model.run import Run
 from appcat.model.vm import Vm
 from appcat.qemu import argv, process
@@ -44,8 +44,12 @@ def wiring_of(
     *,
     memory: Path | None = None,
     plugged: dict[str, str] | None = None,
+    ports: Sequence[SwitchPort] = (),
+    internet: bool = True,
 ) -> Wiring:
-    """What one run of ``vm`` is connected to: sockets in ``runtime``, logs in ``files``, the vm's own disks."""
+    """What one run of ``vm`` is connected to: sockets in ``runtime``, logs in ``files``, the vm's own disks, and
+    ``ports`` of the switch, one for each of its networks.
+    """
     return Wiring(
         monitor=runtime.monitor,
         status=runtime.status,
@@ -60,6 +64,8 @@ def wiring_of(
         purpose=purpose,
         memory=memory,
         plugged=plugged or {},
+        ports=tuple(ports),
+        internet=internet,
     )
 
 
