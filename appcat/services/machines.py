@@ -77,9 +77,12 @@ def claim_runtime(runtime: RuntimePaths) -> None:
 
 
 def spawn_recorded(
-    ctx: Context, vm: Vm, command: list[str], inherit: Sequence[int], base: str | None = None
+    ctx: Context, vm: Vm, command: list[str], inherit: Sequence[int], base: str | None = None, backend: str = ""
 ) -> subprocess.Popen[bytes]:
-    """Start QEMU for a vm: the run is noted before it begins, its process id as soon as there is one."""
+    """Start QEMU for a vm: the run is noted before it begins, its process id as soon as there is one.
+
+    ``base`` is the id of the base it begins in, ``backend`` the kind of switch its networks go through.
+    """
     record = Run(
         uuid=vm.uuid,
         boot_id=boot_id(),
@@ -90,6 +93,7 @@ def spawn_recorded(
         cpu=argv.cpu_model(vm.machine.arch, ctx.host.accelerator),
         base=base,
         begun=base is None,
+        backend=backend,
     )
     ctx.store.save_run(vm.name, record)
     child = process.spawn(command, ctx.layout.vm(vm.name).qemu_log, inherit)
