@@ -40,8 +40,9 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
 
     The vm's files are synced. Disks that the base does not have are plugged in afterwards (``disks.plug``).
 
-    A ``fork`` keeps the inner identity of the base, but for its place on networks where it has another. Gives the vm, whose SSH port may have moved. Raises StateMismatch,
-    QemuError, GuestError, PortInUse; no QEMU is left then.
+    A ``fork`` keeps the inner identity of the base, but for its places on networks where it has others. Gives the vm,
+    whose SSH port may have moved. Raises StateMismatch, Unavailable, NetworkError, QemuError, GuestError, PortInUse; no
+    QEMU is left then.
     """
     processor = argv.cpu_model(vm.machine.arch, ctx.host.accelerator)
     check_fits(base, base.vm.name, ctx.host, processor, cables.backend_here(ctx, vm.networks))

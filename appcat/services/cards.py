@@ -104,14 +104,14 @@ def _given(slot: int, number: int) -> str:
 
 def _unwire(monitor: Monitor, slot: int) -> None:
     """Forget the near end of a segment whose card is gone, and what was handed over for it."""
-    _if_there(monitor, "netdev_del", id=segment_id(slot))
+    _if_there(monitor, "netdev_del", "id", segment_id(slot))
     for number in range(MOST_DESCRIPTORS):
-        _if_there(monitor, "closefd", fdname=_given(slot, number))
+        _if_there(monitor, "closefd", "fdname", _given(slot, number))
 
 
-def _if_there(monitor: Monitor, command: str, **arguments: str) -> None:
+def _if_there(monitor: Monitor, command: str, argument: str, name: str) -> None:
     try:
-        monitor.execute(command, **arguments)
+        monitor.execute(command, **{argument: name})
     except CommandRefused as error:
         if "not found" not in error.description.lower():
             raise

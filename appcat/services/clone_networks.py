@@ -1,7 +1,7 @@
 """Where clones are on private networks: on those of their source, with a MAC and addresses of their own, or elsewhere.
 
-Only an instant clone has its source's cards, so each of these needs somewhere to go; and only a fork, on another network
-with the same subnet, keeps what its source has on it: the guest in it goes on as if nothing had happened.
+Only an instant clone has its source's cards, so each of these needs somewhere to go. Only a fork, on another network
+with the same subnet, keeps what its source has: the guest in it goes on as if nothing had happened.
 """
 
 from __future__ import annotations
