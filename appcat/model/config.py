@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from appcat.errors import InvalidInput
 from appcat.model.host import Accelerator
 from appcat.model.name import check_name, shorten, suggestion
+from appcat.model.network import parse_networks
 from appcat.model.size import parse_memory, parse_size
 from appcat.model.vm import RestartPolicy, check_cpus
 
@@ -75,6 +76,7 @@ KEYS: Mapping[str, Key] = {
     "cpus": Key("virtual CPUs of new vms", parse_cpus),
     "frozen-memory": Key("what bases of instant clones may take of memory, such as 4G; more goes to disk", parse_size),
     "memory": Key("memory of new vms, such as 512M", parse_memory),
+    "network": Key("networks of new vms: a name, several with commas between, or none", parse_networks),
     "restart": Key("restart policy of new vms: no, on-failure, always", parse_restart),
     "start-timeout": Key("seconds that a start waits for the guest", parse_seconds),
     "stop-timeout": Key("seconds that a guest may take to power off", parse_seconds),
