@@ -19,7 +19,6 @@ from appcat.services.addresses import random_mac
 from appcat.services.context import Context, now, user_name
 from appcat.services.create import write_keys
 from appcat.services.events import record
-from appcat.services.neighbours import inform
 from appcat.services.ssh_ports import free_ssh_port
 from appcat.store.files import make_private_directory
 from appcat.store.layout import VmPaths
@@ -40,12 +39,11 @@ def plan(
     name: str,
     kind: CloneKind,
     taken: set[int],
-    fork: bool = False,
     networks: tuple[Attachment, ...] = (),
+    fork: bool = False,
 ) -> Vm:
-    """A clone of ``source`` on ``networks``; its SSH port is added to those ``taken``.
-
-    The caller holds the allocation lock, under which it got the places (``addresses.inherit``).
+    """A clone of ``source`` with these places on ``networks``; its SSH port is added to those ``taken``. The caller
+    holds the allocation lock.
     """
     identifier = uuid.uuid4()
     port = free_ssh_port(taken, identifier.int % 10_000)
@@ -66,12 +64,6 @@ def plan(
         parent=Parent(source.name, source.uuid, kind),
         owner=user_name(),
     )
-
-
-def inform_of(ctx: Context, outcomes: Sequence[Outcome]) -> None:
-    """Tell those who are on the new vms' networks of them; never raises."""
-    made = [outcome.vm for outcome in outcomes if outcome.vm]
-    inform(ctx, {place.network for vm in made for place in vm.networks}, but=[vm.name for vm in made])
 
 
 def add(ctx: Context, vm: Vm, files: Sequence[Path], kind: CloneKind, key: SshKey | None = None) -> None:
