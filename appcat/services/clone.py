@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -15,12 +15,14 @@ from appcat.guest.identity import SshKey
 from appcat.model.base import Base
 from appcat.model.event import EventKind
 from appcat.model.name import check_name
+from appcat.model.network import Joining
 from appcat.model.vm import CloneKind, Vm
 from appcat.services import keeping
 from appcat.services.admission import check_clones
 from appcat.services.bases import layers
 from appcat.services.begin import begin
 from appcat.services.clone_disks import clone_disks
+from appcat.services.clone_networks import check_networks, inform_of, instead, places_of_instant
 from appcat.services.context import Context
 from appcat.services.events import record
 from appcat.services.freeze import frozen
@@ -42,13 +44,15 @@ FREEZE_PATIENCE = 10.0
 @dataclass(frozen=True)
 class CloneRequest:
     """What the user asks for. ``kind`` None is instant for a vm that runs, else linked. A ``fork`` keeps the source's
-    inner identity: name, addresses, keys.
+    inner identity: name, addresses, keys. ``networks`` says where each of the source's cards goes instead of where the
+    source is; for clones that are powered off, which networks they are on.
     """
 
     source: str
     names: tuple[str, ...]
     kind: CloneKind | None = None
     fork: bool = False
+    networks: tuple[Joining, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,21 +81,26 @@ def clone(ctx: Context, request: CloneRequest) -> Cloned:
     Raises, before anything is made, NotFound, InvalidInput, AlreadyExists, WrongState, InsufficientMemory,
     InsufficientSpace, StateMismatch, Busy; QemuError when the source could not be frozen: it goes on as before.
     """
-    source = _check(ctx, request)
-    kind = _kind(ctx, request)
+    source, kind = _admit(ctx, request)
     with operation(ctx, "clone", (request.source, *request.names)) as running:
         if kind is CloneKind.INSTANT:
             done = _instant(running.ctx, request, source)
         else:
-            done = Cloned(kind, clone_disks(running.ctx, source, request.names, kind))
+            done = Cloned(kind, clone_disks(running.ctx, source, request.names, kind, request.networks))
         _tell(running, [request.source], [done])
         return done
 
 
 def check_clone(ctx: Context, request: CloneRequest) -> None:
     """Refuse what ``clone`` would before anything is made; raises as it does."""
-    _check(ctx, request)
-    _kind(ctx, request)
+    _admit(ctx, request)
+
+
+def _admit(ctx: Context, request: CloneRequest) -> tuple[Vm, CloneKind]:
+    source = _check(ctx, request)
+    kind = _kind(ctx, request)
+    check_networks(ctx, source, request.names, kind, request.networks)
+    return source, kind
 
 
 def _kind(ctx: Context, request: CloneRequest) -> CloneKind:
@@ -109,27 +118,43 @@ def _kind(ctx: Context, request: CloneRequest) -> CloneKind:
     return kind
 
 
-def clone_set(ctx: Context, pairs: Sequence[tuple[str, str]], *, fork: bool = False) -> list[Cloned]:
+def clone_set(
+    ctx: Context,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    fork: bool = False,
+    networks: Mapping[str, str] | None = None,
+) -> list[Cloned]:
     """Instant clones of several running vms, one each, frozen at one instant: together they are one consistent cut.
 
-    Raises as ``clone``.
+    ``networks`` says for each network of the sources which one the clones are on instead: with its twin, a set of forks
+    goes on talking to itself. Raises as ``clone``.
     """
     sources = [_check(ctx, CloneRequest(source, (name,), CloneKind.INSTANT)) for source, name in pairs]
+    for source, (_, name) in zip(sources, pairs, strict=True):
+        check_networks(ctx, source, (name,), CloneKind.INSTANT, instead(source, networks))
     with operation(ctx, "clone_set", [name for pair in pairs for name in pair]) as running:
-        done = _clone_set(running.ctx, pairs, sources, fork)
+        done = _clone_set(running.ctx, pairs, sources, fork, networks)
         _tell(running, [source for source, _ in pairs], done)
         return done
 
 
-def _clone_set(ctx: Context, pairs: Sequence[tuple[str, str]], sources: Sequence[Vm], fork: bool) -> list[Cloned]:
+def _clone_set(
+    ctx: Context,
+    pairs: Sequence[tuple[str, str]],
+    sources: Sequence[Vm],
+    fork: bool,
+    networks: Mapping[str, str] | None,
+) -> list[Cloned]:
     check_clones(ctx, [source.memory for source in sources])
     with frozen(ctx, [source for source, _ in pairs]) as bases:
         plans = [
-            (base.base, base.use, _plan_all(ctx, base.base, (name,), fork)[0])
+            (base.base, base.use, _plan_all(ctx, base.base, (name,), fork, instead(base.base.vm, networks))[0])
             for (_, name), base in zip(pairs, bases, strict=True)
         ]
         outcomes = _begin_all(ctx, plans, fork)
     keeping.ensure(ctx)
+    inform_of(ctx, outcomes)
     return [
         Cloned(CloneKind.INSTANT, (outcome,), base.stun, base.seconds, base.base.memory_used)
         for outcome, base in zip(outcomes, bases, strict=True)
@@ -173,13 +198,16 @@ def _check(ctx: Context, request: CloneRequest) -> Vm:
 def _instant(ctx: Context, request: CloneRequest, source: Vm) -> Cloned:
     check_clones(ctx, [source.memory] * len(request.names))
     with frozen(ctx, [request.source]) as (made,):
-        planned = _plan_all(ctx, made.base, request.names, request.fork)
+        planned = _plan_all(ctx, made.base, request.names, request.fork, request.networks)
         outcomes = _begin_all(ctx, [(made.base, made.use, vm) for vm in planned], request.fork)
     keeping.ensure(ctx)
+    inform_of(ctx, outcomes)
     return Cloned(CloneKind.INSTANT, outcomes, made.stun, made.seconds, made.base.memory_used)
 
 
-def _plan_all(ctx: Context, base: Base, names: Sequence[str], fork: bool) -> list[Vm]:
+def _plan_all(
+    ctx: Context, base: Base, names: Sequence[str], fork: bool, networks: Sequence[Joining] | None
+) -> list[Vm]:
     """The clones' directories, all at once; one that is never begun is a stopped vm like any other."""
     user_key(ctx)
     key = SshKey.from_openssh(ctx.layout.vm(base.vm.name).host_key.read_bytes()) if fork else None
@@ -187,9 +215,10 @@ def _plan_all(ctx: Context, base: Base, names: Sequence[str], fork: bool) -> lis
     planned = []
     with locks.hold(ctx.layout.home_lock, f"clone {base.vm.name}"):
         taken = ssh_ports(ctx)
+        places = places_of_instant(ctx, base.vm, names, networks, fork)
         for name in names:
             ctx.check()
-            vm = plan(base.vm, name, CloneKind.INSTANT, taken, fork)
+            vm = plan(base.vm, name, CloneKind.INSTANT, taken, places[name], fork)
             add(ctx, vm, files, CloneKind.INSTANT, key)
             planned.append(vm)
     return planned
