@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appcat.guest.remote import Streams, Terminal
+    from appcat.model.network import Joining
     from appcat.model.operation import OperationState
     from appcat.model.port import PortForward
     from appcat.model.shapes import (
+        AttachmentInfo,
         CheckInfo,
         CloneInfo,
         CopyInfo,
         DiskInfo,
         EventInfo,
         ImageInfo,
+        NetworkDetails,
+        NetworkInfo,
         OperationInfo,
         PortInfo,
         SettingInfo,
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from appcat.services.create import CreateRequest
     from appcat.services.edit import Changes
     from appcat.services.logs import Source
+    from appcat.services.networks import NetworkRequest
     from appcat.services.wait import Until
 
 
@@ -281,6 +286,60 @@ class App:
 
         grow_disk(self.context, name, disk, size)
         return self.list_disks(name)
+
+    # --- networks
+
+    def list_networks(self) -> list[NetworkInfo]:
+        """As the service."""
+        from appcat.services.describe_networks import describe_network
+        from appcat.services.networks import list_networks, members
+
+        return [
+            describe_network(network, members(self.context, network.name)) for network in list_networks(self.context)
+        ]
+
+    def show_network(self, name: str) -> NetworkDetails:
+        """As the service."""
+        from appcat.services.describe_networks import describe_network_fully
+        from appcat.services.networks import show_network
+
+        return describe_network_fully(self.context, show_network(self.context, name))
+
+    def create_network(self, request: NetworkRequest) -> NetworkInfo:
+        """As the service."""
+        from appcat.services.describe_networks import describe_network
+        from appcat.services.networks import create_network
+
+        return describe_network(create_network(self.context, request), ())
+
+    def delete_network(self, name: str) -> None:
+        """As the service."""
+        from appcat.services.networks import delete_network
+
+        delete_network(self.context, name)
+
+    def list_attachments(self, name: str) -> list[AttachmentInfo]:
+        """As the service."""
+        from appcat.services.attach import list_attachments
+        from appcat.services.describe_networks import describe_attachment
+
+        return [
+            describe_attachment(self.context.store.load(name), there) for there in list_attachments(self.context, name)
+        ]
+
+    def attach_network(self, name: str, joining: Joining) -> list[AttachmentInfo]:
+        """As the service."""
+        from appcat.services.attach import attach_network
+
+        attach_network(self.context, name, joining)
+        return self.list_attachments(name)
+
+    def detach_network(self, name: str, network: str) -> list[AttachmentInfo]:
+        """As the service."""
+        from appcat.services.attach import detach_network
+
+        detach_network(self.context, name, network)
+        return self.list_attachments(name)
 
     # --- inside
 

@@ -1,0 +1,53 @@
+"""Private networks as people read them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from appcat.cli.output import fitted, print_table, say
+from appcat.cli.vm_view import STYLES
+from appcat.model.shapes import AttachmentInfo, NetworkDetails, NetworkInfo
+
+INDENT = 13
+
+
+def print_list(found: list[NetworkInfo]) -> None:
+    """A table that fits 80 columns."""
+    rows = [[one["name"], one["subnet"], _yes(one["internet"]), one["twin"], " ".join(one["vms"])] for one in found]
+    print_table(["NETWORK", "SUBNET", "INTERNET", "TWIN OF", "VMS"], rows, cut_names=True)
+
+
+def print_details(details: NetworkDetails) -> None:
+    """A network, one fact a line, and a table of who is on it."""
+    for key, value in _facts(details):
+        if value:
+            say(f"{key:<12} {fitted(value, sys.stdout, INDENT)}")
+    if details["members"]:
+        say("")
+        rows = [[one["vm"], one["status"], one["address"], " ".join(one["names"])] for one in details["members"]]
+        print_table(["VM", "STATUS", "ADDRESS", "NAMES"], rows, STYLES, cut_names=True)
+
+
+def print_attachments(found: list[AttachmentInfo]) -> None:
+    """On which networks a vm is."""
+    rows = [[one["network"], one["address"], one["mac"], " ".join(one["names"])] for one in found]
+    print_table(["NETWORK", "ADDRESS", "MAC", "NAMES"], rows, cut_names=True)
+
+
+def _facts(details: NetworkDetails) -> Iterator[tuple[str, str]]:
+    yield "name", details["name"]
+    yield "subnet", details["subnet"]
+    yield "internet", _yes(details["internet"])
+    yield "twin of", details["twin"]
+    yield "state", ", ".join(filter(None, (details["state"], details["backend"])))
+    yield "", details["detail"]
+    for conflict in details["conflicts"]:
+        yield "conflict", conflict
+    yield "labels", ", ".join(f"{key}={value}" for key, value in details["labels"].items())
+    yield "owner", details["owner"]
+    yield "created", details["created"]
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
