@@ -416,21 +416,23 @@ class App:
         from appcat.services.config import get
         from appcat.services.describe import describe_setting
 
-        return describe_setting(get(self.context, key))
+        return describe_setting(get(self.context, key), whole=True)
 
     def set_setting(self, key: str, value: str) -> SettingInfo:
         """As the service."""
-        from appcat.services.config import set_
+        from appcat.services.config import get, set_
+        from appcat.services.describe import describe_setting
 
         set_(self.context, key, value)
-        return self.get_setting(key)
+        return describe_setting(get(self.context, key))
 
     def unset_setting(self, key: str) -> SettingInfo:
         """As the service."""
-        from appcat.services.config import unset
+        from appcat.services.config import get, unset
+        from appcat.services.describe import describe_setting
 
         unset(self.context, key)
-        return self.get_setting(key)
+        return describe_setting(get(self.context, key))
 
     def doctor(self) -> list[CheckInfo]:
         """As the service."""

@@ -276,11 +276,11 @@ class Home(Protocol):
         ...
 
     def list_settings(self) -> list[SettingInfo]:
-        """All defaults, set or not."""
+        """All defaults, set or not; passwords in them are hidden."""
         ...
 
     def get_setting(self, key: str) -> SettingInfo:
-        """One default."""
+        """One default, as it was set."""
         ...
 
     def set_setting(self, key: str, value: str) -> SettingInfo:

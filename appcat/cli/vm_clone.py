@@ -64,8 +64,8 @@ def clone(
     """
     from appcat.cli.engine import engine
     from appcat.cli.output import print_error, print_json, progress
+    from appcat.cli.request import joinings
     from appcat.errors import from_parts
-    from appcat.model.network import parse_joinings
     from appcat.services.clone import CloneRequest, numbered
     from appcat.services.verify import check_kind
 
@@ -73,7 +73,7 @@ def clone(
     if verify:
         check_kind(chosen)
     wanted = tuple(names) if count is None else numbered(_only(names), count)
-    request = CloneRequest(source, wanted, chosen, fork, networks=parse_joinings(network))
+    request = CloneRequest(source, wanted, chosen, fork, networks=joinings(network))
     with progress(quiet) as report:
         done = engine(report).clone(request, verify=verify)
     if as_json:

@@ -125,7 +125,7 @@ def forward_of(host: int, guest: int, address: str, protocol: str) -> PortForwar
 
 def joinings(texts: list[str] | None) -> tuple[Joining, ...] | None:
     """As the services know them; an empty list, as ``none`` alone, is no network. Raises InvalidInput."""
-    return () if texts == [] else parse_joinings(texts)
+    return None if texts is None else parse_joinings(texts) if texts else ()
 
 
 class NetworkBody(Body):

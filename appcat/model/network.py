@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from appcat.errors import InvalidInput
@@ -80,20 +79,6 @@ def parse_joining(text: str) -> Joining:
     if not colon:
         return Joining(name)
     return Joining(name, check_address(address))
-
-
-def parse_joinings(texts: Sequence[str] | None) -> tuple[Joining, ...] | None:
-    """What several ``--network`` say: None where nothing is said, no network for ``none`` alone; raises InvalidInput."""
-    if not texts:
-        return None
-    if NO_NETWORK not in texts:
-        return tuple(parse_joining(text) for text in texts)
-    if len(texts) > 1:
-        raise InvalidInput(
-            f"a vm is on no network or on some: {NO_NETWORK} goes with nothing else",
-            hint=f"give {NO_NETWORK} alone, or leave it out",
-        )
-    return ()
 
 
 def check_address(text: str) -> str:

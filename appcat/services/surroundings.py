@@ -1,0 +1,47 @@
+"""What the home's configuration says of a guest's surroundings: settings ``proxy``, ``no-proxy``, ``ca-certificates``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from appcat.guest.authorities import read_authorities
+from appcat.guest.surroundings import Surroundings, has_authorities
+from appcat.model.config import parse_file
+from appcat.model.proxy import AS_HOST, NO_PROXY, Proxies, distinct, parse_direct, parse_proxy, proxies_of_host
+from appcat.model.vm import Vm
+from appcat.services import config
+from appcat.services.context import Context
+
+
+def surroundings_of(ctx: Context, vm: Vm) -> Surroundings:
+    """What ``vm`` is to be told now; raises InvalidInput where a setting or the environment makes no sense, Broken."""
+    authorities = config.value_of(ctx, "ca-certificates", _authorities, b"")
+    return Surroundings(
+        proxies=_proxies(ctx),
+        subnets=(),
+        authorities=authorities,
+        had_authorities=not authorities and _had_authorities(ctx, vm),
+    )
+
+
+def _proxies(ctx: Context) -> Proxies:
+    setting = config.value_of(ctx, "proxy", parse_proxy, NO_PROXY)
+    if setting == NO_PROXY:
+        return Proxies()
+    proxies = proxies_of_host(os.environ) if setting == AS_HOST else Proxies(setting, setting)
+    direct = config.value_of(ctx, "no-proxy", parse_direct, ())
+    return dataclasses.replace(proxies, direct=distinct(direct, proxies.direct))
+
+
+def _authorities(text: str) -> bytes:
+    return read_authorities(parse_file(text))
+
+
+def _had_authorities(ctx: Context, vm: Vm) -> bool:
+    """Whether its last start brought some; what cannot be read was not brought."""
+    try:
+        return has_authorities(Path(ctx.layout.vm(vm.name).identity).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
