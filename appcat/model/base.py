@@ -24,7 +24,8 @@ class Base:
 
     ``vm`` is the source as it was, its disks' files being layers. ``plugged`` names the root port of each disk that had
     been plugged in while it ran. ``memory`` is the path of its memory, of ``memory_used`` bytes really taken. ``warm``
-    is the digest of all that a warm template depends on; empty for a base made of somebody's vm.
+    is the digest of all that a warm template depends on; empty for a base made of somebody's vm. ``backend`` is the kind
+    of switch (``model.machine``) that its cards on private networks had ports of; empty where it has none.
     """
 
     id: str
@@ -37,14 +38,19 @@ class Base:
     memory_used: int = 0
     plugged: dict[str, str] = field(default_factory=dict)
     warm: str = ""
+    backend: str = ""
 
 
-def check_fits(saved: Base | Run, name: str, host: Host, cpu: str) -> None:
-    """Raise StateMismatch when a state of the vm ``name`` does not fit what this host would start now."""
+def check_fits(saved: Base | Run, name: str, host: Host, cpu: str, backend: str = "") -> None:
+    """Raise StateMismatch when a state of the vm ``name`` does not fit what this host would start now.
+
+    ``backend`` is the kind of switch that this host has for the vm's networks; empty where it is on none.
+    """
     parts = (
         ("QEMU", saved.qemu_version, host.qemu.version),
         ("the accelerator", saved.accelerator, str(host.accelerator)),
         ("the processor model", saved.cpu, cpu),
+        ("networks over the switch", saved.backend or backend, backend or saved.backend),
     )
     for what, then, here in parts:
         if then != here:

@@ -15,7 +15,8 @@ class Run:
     ``pid`` is None in the moment between deciding to start and knowing the process; ``pid_started`` (seconds since the
     epoch) says which process that was, for whoever reads the file later. ``boot_id`` names the host's boot, so a record
     left by a reboot is known. ``base`` is the id of the base whose memory it maps, if it began in one; until its guest
-    has an identity of its own it has not ``begun``.
+    has an identity of its own it has not ``begun``. ``backend`` is the kind of switch that its networks go through, or
+    went, before it was detached from all; empty where it was on none.
     """
 
     uuid: str
@@ -27,6 +28,7 @@ class Run:
     cpu: str
     base: str | None = None
     begun: bool = True
+    backend: str = ""
     pid: int | None = None
     pid_started: float | None = None
 

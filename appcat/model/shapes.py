@@ -110,6 +110,7 @@ class RunInfo(TypedDict):
     cpu: str
     base: str | None
     begun: bool
+    backend: str
     pid: int | None
     pid_started: float | None
 

@@ -7,6 +7,7 @@ Every device sits at a stated address, so that the machine a saved state comes f
     pcie.0  01 NIC 0 (user-mode)   02 serial ports: guest agent, guest program   03 random numbers
             08..0f disks           10.0..10.7 root ports hot0..hot7, empty, for whatever is plugged in later
             11 root port "reclaim" with a balloon that reports free pages; empty in clones
+    hot7..hot4  NICs 1..4 on private networks, each at its slot's port; disks and folders take the lowest free one
     -fsdev  share0..7, share0-ro..7-ro: 9p exports without a device yet; their paths are links set before device_add
 
 Sources: qemu-system(1) of 7.2, docs/pcie.txt, docs/specs/vmgenid.txt.
@@ -29,9 +30,14 @@ from appcat.model.machine import (
     USER_HOST,
     USER_NETWORK,
     Boot,
+    HubPort,
     Purpose,
+    SwitchPort,
+    TapPort,
     Wiring,
+    nic_port,
 )
+from appcat.model.network import Attachment
 from appcat.model.port import PortForward
 from appcat.model.size import MIB
 from appcat.model.vm import Arch, Disk, Vm
@@ -58,9 +64,10 @@ def argv(vm: Vm, boot: Boot, wiring: Wiring, host: Host) -> Args:
         *boot_args(boot, wiring),
         *monitor_args(wiring),
         *console_args(wiring),
-        *net_args(vm, wiring.purpose),
+        *net_args(vm, wiring),
         *port_args(wiring),
         *hotplug_args(),
+        *segment_args(vm, wiring),
         *disk_args(vm, wiring),
         *reclaim_args(wiring.purpose),
         *share_args(wiring),
@@ -151,13 +158,63 @@ def console_args(wiring: Wiring) -> Args:
     return ["-chardev", _listening("console", wiring.console) + log, "-serial", "chardev:console"]
 
 
-def net_args(vm: Vm, purpose: Purpose) -> Args:
-    """NIC 0, always user-mode, with every host port the vm owns; a clone gets them once it has its identity."""
-    forwards = vm.forwards if purpose is Purpose.SOLO else ()
+def net_args(vm: Vm, wiring: Wiring) -> Args:
+    """NIC 0, always user-mode, with every host port the vm owns; a clone gets them once it has its identity.
+
+    Restricted, it lets the guest talk to nobody, but for those who come in through a host port.
+    """
+    forwards = vm.forwards if wiring.purpose is Purpose.SOLO else ()
     rules = "".join(f",hostfwd={forward_rule(forward)}" for forward in forwards)
-    network = f"user,id=net0,net={USER_NETWORK},host={USER_HOST},dns={USER_DNS},dhcpstart={USER_GUEST}{rules}"
+    restrict = "" if wiring.internet else ",restrict=on"
+    network = f"user,id=net0,net={USER_NETWORK},host={USER_HOST},dns={USER_DNS},dhcpstart={USER_GUEST}{restrict}{rules}"
     device = f"virtio-net-pci,id=nic0,netdev=net0,mac={vm.nics[0].mac},romfile=,bus=pcie.0,addr=0x1"
     return ["-netdev", network, "-device", device]
+
+
+def segment_args(vm: Vm, wiring: Wiring) -> Args:
+    """A network card for each private network the vm is on, as if it had been plugged in while the machine ran."""
+    args: Args = []
+    for there, port in zip(vm.networks, wiring.ports, strict=True):
+        args += ["-netdev", _json(segment_netdev(there.slot, port))]
+        args += ["-device", _device(segment_device(there, port))]
+    return args
+
+
+def segment_netdev(slot: int, port: SwitchPort, given: str = "") -> dict[str, Any]:
+    """What a card is wired to, as ``netdev_add`` wants it (``Netdev`` of the QMP reference).
+
+    ``given`` is the name under which a running QEMU was handed the tap's descriptor (``getfd``).
+    """
+    match port:
+        case TapPort():
+            return {"type": "tap", "id": segment_id(slot), "fd": given or str(port.descriptor)}
+        case HubPort():
+            local = {"type": "unix", "path": str(port.local)}
+            remote = {"type": "unix", "path": str(port.hub)}
+            return {"type": "dgram", "id": segment_id(slot), "local": local, "remote": remote}
+
+
+def segment_device(there: Attachment, port: SwitchPort) -> dict[str, Any]:
+    """The network card, at the root port of its slot, as ``device_add`` wants it."""
+    device = {
+        "driver": "virtio-net-pci",
+        "id": segment_card(there.slot),
+        "netdev": segment_id(there.slot),
+        "mac": there.mac,
+        "romfile": "",
+        "bus": nic_port(there.slot),
+    }
+    return {**device, "host_mtu": port.mtu} if isinstance(port, HubPort) else device
+
+
+def segment_id(slot: int) -> str:
+    """What the near end of a segment is called in QEMU."""
+    return f"seg{slot}"
+
+
+def segment_card(slot: int) -> str:
+    """What the network card in this slot is called in QEMU."""
+    return f"nic{slot + 1}"
 
 
 def port_args(wiring: Wiring) -> Args:
@@ -176,7 +233,7 @@ def disk_args(vm: Vm, wiring: Wiring) -> Args:
     args: Args = []
     for disk, path in zip(vm.disks, wiring.disks, strict=True):
         node = stand_in_node(disk) if wiring.purpose is Purpose.RECEIVER else disk_node(disk, path)
-        args += ["-blockdev", json.dumps(node, separators=(",", ":"))]
+        args += ["-blockdev", _json(node)]
         device = {**disk_device(disk), **_disk_place(disk, wiring)}
         args += ["-device", _device(device)]
     return args
@@ -270,6 +327,10 @@ def identity_args(vm: Vm) -> Args:
 def escape(value: Path | str) -> str:
     """A value inside QEMU's comma-separated options."""
     return str(value).replace(",", ",,")
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _device(properties: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from appcat.errors import AppcatError, CommandError, InsufficientSpace, MissingT
 from appcat.model.base import Base
 from appcat.model.size import GIB, format_size, parse_size
 from appcat.qemu import img, process
-from appcat.services import config
+from appcat.services import cables, config
 from appcat.services.context import Context
 from appcat.store import locks
 from appcat.store.bases import BaseStore
@@ -165,6 +165,7 @@ def _end_helper(ctx: Context, identifier: str) -> None:
         log.info("ending QEMU %d, left by who made the base %s", pid, identifier)
         process.kill(pid, lambda pid: process.holds(pid, lock))
     remove_tree(ctx.layout.runtime(identifier).root)
+    cables.forget(ctx, identifier)
 
 
 def sweep_layers(ctx: Context) -> None:

@@ -1,6 +1,7 @@
 """Beginning in a base: a QEMU maps the frozen memory copy-on-write, takes the devices' state over, and becomes a vm.
 
-No host port leads into it before its guest has taken its own identity.
+No host port leads into it, and its cards on private networks lead nowhere, before its guest has taken its own
+identity.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from appcat.model.run import Exit, ExitCause
 from appcat.model.vm import Vm
 from appcat.qemu import argv, migration
 from appcat.qemu.monitor import Monitor
-from appcat.services import guests, machines
+from appcat.services import cables, cards, guests, machines
+from appcat.services.addresses import internet_of
 from appcat.services.context import Context, now
 from appcat.services.events import record, record_ready
+from appcat.services.neighbours import network_statements
 from appcat.services.ports import add_forward
 from appcat.services.settle import settle
 from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
@@ -37,12 +40,14 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
 
     The vm's files are synced. Disks that the base does not have are plugged in afterwards (``disks.plug``).
 
-    A ``fork`` keeps the inner identity of the base. Gives the vm, whose SSH port may have moved. Raises StateMismatch,
+    A ``fork`` keeps the inner identity of the base, but for its place on networks where it has another. Gives the vm, whose SSH port may have moved. Raises StateMismatch,
     QemuError, GuestError, PortInUse; no QEMU is left then.
     """
-    check_fits(base, base.vm.name, ctx.host, argv.cpu_model(vm.machine.arch, ctx.host.accelerator))
+    processor = argv.cpu_model(vm.machine.arch, ctx.host.accelerator)
+    check_fits(base, base.vm.name, ctx.host, processor, cables.backend_here(ctx, vm.networks))
     stored = machines.image_of(ctx, vm)
-    identity = statements(guests.identity_of(ctx, vm, stored.image))
+    networks = network_statements(ctx, vm)
+    identity = [*statements(guests.identity_of(ctx, vm, stored.image)), *networks]
     # What the guest reads should it boot again.
     write_atomic(ctx.layout.vm(vm.name).identity, document("boot", identity), durable=False)
     child = _spawn(ctx, vm, base, use, machines.boot_of(stored))
@@ -54,7 +59,9 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
             ctx.check()
             migration.load(monitor, ctx.layout.base(base.id).state)
             ctx.check()
-            guests.become(ctx, vm, () if fork else identity, lambda: _let_go(ctx, vm, monitor))
+            guests.become(ctx, vm, networks if fork else identity, lambda: _let_go(ctx, vm, monitor))
+            cables.connect(ctx, vm)
+            cards.announce(monitor, vm.networks)
             vm = _open_ports(ctx, vm, monitor)
         run = ctx.store.load_run(vm.name)
         if run is None:
@@ -76,14 +83,24 @@ def _spawn(ctx: Context, vm: Vm, base: Base, use: int, boot: Boot) -> subprocess
     machines.claim_runtime(runtime)
     known = {disk.name for disk in base.vm.disks}
     machine = dataclasses.replace(vm, disks=tuple(disk for disk in vm.disks if disk.name in known))
-    memory = Path(base.memory)
-    wiring = machines.wiring_of(ctx, machine, runtime, paths, Purpose.CLONE, memory=memory, plugged=base.plugged)
-    command = argv.argv(machine, boot, wiring, ctx.host)
     lock = locks.open_lock(paths.run_lock)
     try:
         if not locks.lock_within(lock, 5.0):
             raise QemuError(f"{vm.name} has just been started by another command", hint="see 'appcat vm list'")
-        return machines.spawn_recorded(ctx, vm, command, [lock, use], base.id)
+        with cables.laid(ctx, vm.uuid, vm.networks) as laid:
+            wiring = machines.wiring_of(
+                ctx,
+                machine,
+                runtime,
+                paths,
+                Purpose.CLONE,
+                memory=Path(base.memory),
+                plugged=base.plugged,
+                ports=laid.wiring,
+                internet=internet_of(ctx, vm),
+            )
+            command = argv.argv(machine, boot, wiring, ctx.host)
+            return machines.spawn_recorded(ctx, vm, command, [lock, use, *laid.inherit], base.id, laid.backend)
     finally:
         os.close(lock)
 

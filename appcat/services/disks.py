@@ -13,13 +13,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appcat.errors import AlreadyExists, AppcatError, InvalidInput, NotFound, QemuError, WrongState
+from appcat.errors import AlreadyExists, AppcatError, InvalidInput, NotFound, WrongState
 from appcat.model.event import EventKind
+from appcat.model.machine import nic_port
 from appcat.model.size import format_size
 from appcat.model.vm import Disk, Vm, check_disk_name, free_slot
 from appcat.qemu import img
 from appcat.qemu.argv import disk_device, disk_id, disk_node
-from appcat.qemu.monitor import CommandRefused, Monitor, MonitorSilent
+from appcat.qemu.hotplug import free_ports, take_out
+from appcat.qemu.monitor import CommandRefused, Monitor
 from appcat.services import guests
 from appcat.services.admission import check_space
 from appcat.services.changing import changing
@@ -187,7 +189,7 @@ def plug(ctx: Context, vm: Vm, disks: Sequence[Disk]) -> None:
 
 
 def _plug(ctx: Context, vm: Vm, disk: Disk, monitor: Monitor) -> None:
-    port = _free_port(monitor)
+    port = _free_port(vm, monitor)
     node = disk_id(disk.name)
     monitor.execute("blockdev-add", **disk_node(disk, path_of(ctx, vm.name, disk)))
     try:
@@ -198,13 +200,12 @@ def _plug(ctx: Context, vm: Vm, disk: Disk, monitor: Monitor) -> None:
         raise
 
 
-def _free_port(monitor: Monitor) -> str:
-    """A root port with nothing in it; raises WrongState when there is none."""
-    for bus in monitor.execute("query-pci"):
-        for device in bus["devices"]:
-            inside = device.get("pci_bridge", {}).get("devices", [])
-            if device["qdev_id"].startswith("hot") and not inside:
-                return str(device["qdev_id"])
+def _free_port(vm: Vm, monitor: Monitor) -> str:
+    """A root port with nothing in it that belongs to none of the vm's networks; raises WrongState without one."""
+    owned = {nic_port(place.slot) for place in vm.networks}
+    for port in free_ports(monitor):
+        if port not in owned:
+            return port
     raise WrongState("no more can be plugged into this vm while it runs", hint="restart it: what it has moves to slots")
 
 
@@ -219,27 +220,15 @@ def _unplug(ctx: Context, vm: Vm, disk: Disk) -> None:
             raise paused(vm.name)
         _unmount(ctx, vm, disk)
         try:
-            monitor.execute("device_del", id=device)
-            _await_removal(monitor, device)
+            take_out(monitor, device, UNPLUG_DEADLINE)
         except CommandRefused as error:
-            if "not found" not in error.description.lower():
-                _tell_guest(ctx, vm)
-                raise WrongState(
-                    f"disk {disk.name} was there when {vm.name} started and stays until it stops",
-                    hint=f"appcat vm stop {vm.name}, then remove it",
-                    code="disk-in-use",
-                ) from error
+            _tell_guest(ctx, vm)
+            raise WrongState(
+                f"disk {disk.name} was there when {vm.name} started and stays until it stops",
+                hint=f"appcat vm stop {vm.name}, then remove it",
+                code="disk-in-use",
+            ) from error
         close_chain(monitor, live)
-
-
-def _await_removal(monitor: Monitor, device: str) -> None:
-    try:
-        while True:
-            event = monitor.next_event(UNPLUG_DEADLINE)
-            if event["event"] == "DEVICE_DELETED" and event["data"].get("device") == device:
-                return
-    except MonitorSilent as error:
-        raise QemuError(f"the guest does not let go of {device}", hint="try again, or stop the vm first") from error
 
 
 def _unmount(ctx: Context, vm: Vm, disk: Disk) -> None:

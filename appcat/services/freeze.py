@@ -30,9 +30,10 @@ from appcat.model.base import Base, check_fits
 from appcat.model.run import Run
 from appcat.model.vm import Vm
 from appcat.qemu import argv, migration
+from appcat.qemu.hotplug import plugged_in
 from appcat.qemu.migration import NEARLY_DONE, Precopy
 from appcat.qemu.monitor import CommandRefused, Monitor, MonitorSilent
-from appcat.services import guests, keeping, overlays
+from appcat.services import cables, cards, guests, keeping, overlays
 from appcat.services.bases import bases, dig_holes, place_memory, sweep
 from appcat.services.changing import changing, resume
 from appcat.services.context import Context, now
@@ -214,6 +215,7 @@ class Source:
             memory=str(self.receiver.memory),
             memory_used=dig_holes(self.receiver.memory),
             plugged=self.receiver.plugged,
+            backend=self.receiver.backend,
         )
 
 
@@ -223,11 +225,13 @@ def _source(ctx: Context, name: str) -> Iterator[Source]:
     run = adopt(ctx, name)
     if run is None:
         raise not_running(name, "stopped")
-    check_fits(run, name, ctx.host, argv.cpu_model(vm.machine.arch, ctx.host.accelerator))
+    processor = argv.cpu_model(vm.machine.arch, ctx.host.accelerator)
+    check_fits(run, name, ctx.host, processor, cables.backend_here(ctx, vm.networks))
     with Monitor(ctx.layout.runtime(vm.uuid).monitor) as monitor:
         # Halted, it could not let go of its balloon; and QEMU moves a halted machine's state only once.
         if not monitor.execute("query-status")["running"]:
             raise paused(name)
+        cards.complete(ctx, vm, monitor)
         with bases(ctx).making() as (identifier, paths):
             memory = place_memory(ctx, paths, vm.memory)
             receiver = Receiver(ctx, vm, identifier, paths, memory, plugged_disks(monitor, vm))
@@ -242,13 +246,7 @@ def _source(ctx: Context, name: str) -> Iterator[Source]:
 def plugged_disks(monitor: Monitor, vm: Vm) -> dict[str, str]:
     """The root port of each disk that was plugged in while the vm ran."""
     names = {f"{argv.disk_id(disk.name)}-device": disk.name for disk in vm.disks}
-    return {
-        names[inside["qdev_id"]]: str(port["qdev_id"])
-        for bus in monitor.execute("query-pci")
-        for port in bus["devices"]
-        for inside in port.get("pci_bridge", {}).get("devices", [])
-        if inside["qdev_id"] in names
-    }
+    return {names[device]: port for device, port in plugged_in(monitor).items() if device in names}
 
 
 def unplug_reclaim(monitor: Monitor, check: Check = unchecked) -> None:

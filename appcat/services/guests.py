@@ -67,11 +67,10 @@ def identity_document(ctx: Context, vm: Vm, image: Image) -> str:
 def become(ctx: Context, vm: Vm, identity: Sequence[str], let_go: Callable[[], object]) -> None:
     """Have a guest that still stands where its base was frozen take ``identity`` as its first act.
 
-    Without one it stays who it is, and only what must never be the same twice is new. ``let_go`` sets it going. Raises
-    GuestError when it refuses, DeadlineExceeded when it does not answer.
+    Whatever it takes, what must never be the same twice is new. ``let_go`` sets it going. Raises GuestError when it
+    refuses, DeadlineExceeded when it does not answer.
     """
-    own = identity or [entropy_statement(secrets.token_bytes(ENTROPY))]
-    lines = [*own, clock_statement(time.time()), f"hooks {CLONE_HOOKS}"]
+    lines = [entropy_statement(secrets.token_bytes(ENTROPY)), *identity, clock_statement(time.time()), f"hooks {CLONE_HOOKS}"]
     with locks.hold(ctx.layout.vm(vm.name).agent_lock, "clone", wait=PATIENCE, check=ctx.check):
         program.request(ctx.layout.runtime(vm.uuid).guest, lines, CLONE_PATIENCE, let_go, ctx.check)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appcat.errors import QemuError
-from appcat.model.machine import SHARE_SLOTS, Boot, Purpose, Wiring
+from appcat.model.machine import SHARE_SLOTS, Boot, Purpose, SwitchPort, Wiring
 from appcat.model.run import Run
 from appcat.model.vm import Vm
 from appcat.qemu import argv, process
@@ -44,8 +44,12 @@ def wiring_of(
     *,
     memory: Path | None = None,
     plugged: dict[str, str] | None = None,
+    ports: Sequence[SwitchPort] = (),
+    internet: bool = True,
 ) -> Wiring:
-    """What one run of ``vm`` is connected to: sockets in ``runtime``, logs in ``files``, the vm's own disks."""
+    """What one run of ``vm`` is connected to: sockets in ``runtime``, logs in ``files``, the vm's own disks, and
+    ``ports`` of the switch, one for each of its networks.
+    """
     return Wiring(
         monitor=runtime.monitor,
         status=runtime.status,
@@ -60,6 +64,8 @@ def wiring_of(
         purpose=purpose,
         memory=memory,
         plugged=plugged or {},
+        ports=tuple(ports),
+        internet=internet,
     )
 
 
@@ -71,9 +77,12 @@ def claim_runtime(runtime: RuntimePaths) -> None:
 
 
 def spawn_recorded(
-    ctx: Context, vm: Vm, command: list[str], inherit: Sequence[int], base: str | None = None
+    ctx: Context, vm: Vm, command: list[str], inherit: Sequence[int], base: str | None = None, backend: str = ""
 ) -> subprocess.Popen[bytes]:
-    """Start QEMU for a vm: the run is noted before it begins, its process id as soon as there is one."""
+    """Start QEMU for a vm: the run is noted before it begins, its process id as soon as there is one.
+
+    ``base`` is the id of the base it begins in, ``backend`` the kind of switch its networks go through.
+    """
     record = Run(
         uuid=vm.uuid,
         boot_id=boot_id(),
@@ -84,6 +93,7 @@ def spawn_recorded(
         cpu=argv.cpu_model(vm.machine.arch, ctx.host.accelerator),
         base=base,
         begun=base is None,
+        backend=backend,
     )
     ctx.store.save_run(vm.name, record)
     child = process.spawn(command, ctx.layout.vm(vm.name).qemu_log, inherit)

@@ -11,7 +11,9 @@ from appcat.model.machine import Purpose
 from appcat.model.vm import Vm
 from appcat.qemu import argv, migration, process
 from appcat.qemu.monitor import Monitor
+from appcat.services import cables
 from appcat.services.bases import bases
+from appcat.services.cables import Cables
 from appcat.services.context import Context
 from appcat.services.machines import await_monitor, boot_of, claim_runtime, image_of, not_started, wiring_of
 from appcat.store.files import remove_tree
@@ -32,6 +34,7 @@ class Receiver:
     memory: Path
     plugged: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
+    backend: str = ""
 
     @property
     def runtime(self) -> RuntimePaths:
@@ -44,18 +47,29 @@ class Receiver:
         return f"unix:{self.runtime.root / 'migrate.sock'}"
 
     def start(self) -> None:
-        """Spawn it; raises MissingTool, Unavailable."""
+        """Spawn it, its cards on private networks leading nowhere; raises MissingTool, Unavailable, NetworkError."""
         claim_runtime(self.runtime)
-        wiring = wiring_of(
-            self.ctx, self.vm, self.runtime, self.paths, Purpose.RECEIVER, memory=self.memory, plugged=self.plugged
-        )
-        wiring = replace(wiring, identity=self.ctx.layout.vm(self.vm.name).identity)
-        command = argv.argv(self.vm, boot_of(image_of(self.ctx, self.vm)), wiring, self.ctx.host)
         use = bases(self.ctx).use(self.identifier)
         try:
-            self.process = process.spawn(command, self.paths.qemu_log, [use])
+            with cables.laid(self.ctx, self.identifier, self.vm.networks) as laid:
+                self.backend = laid.backend
+                self.process = process.spawn(self._command(laid), self.paths.qemu_log, [use, *laid.inherit])
         finally:
             os.close(use)
+
+    def _command(self, laid: Cables) -> list[str]:
+        wiring = wiring_of(
+            self.ctx,
+            self.vm,
+            self.runtime,
+            self.paths,
+            Purpose.RECEIVER,
+            memory=self.memory,
+            plugged=self.plugged,
+            ports=laid.wiring,
+        )
+        wiring = replace(wiring, identity=self.ctx.layout.vm(self.vm.name).identity)
+        return argv.argv(self.vm, boot_of(image_of(self.ctx, self.vm)), wiring, self.ctx.host)
 
     def listen(self) -> None:
         """Have it wait for a state, once it has come up; raises QemuError."""
@@ -78,3 +92,5 @@ class Receiver:
             self.process.wait()
             self.process = None
             remove_tree(self.runtime.root)
+            if self.backend:
+                cables.forget(self.ctx, self.identifier)

@@ -67,7 +67,7 @@ def _run_warm(ctx: Context, request: CreateRequest) -> Vm:
     stored = templates.ensure(ctx, template_of(request))
     cpus, memory = _size(stored.image, request)
     check_clones(ctx, [memory])
-    with warm_base(ctx, stored, cpus, memory) as (base, use):
+    with warm_base(ctx, stored, cpus, memory, len(request.networks or ())) as (base, use):
         vm = create(ctx, request, durable=False)
         try:
             with locks.hold(ctx.layout.vm(vm.name).op_lock, "run"):

@@ -9,7 +9,7 @@ from appcat.errors import AppcatError, InsufficientSpace
 from appcat.model.event import EventKind
 from appcat.model.run import Exit, ExitCause, Run
 from appcat.qemu import process
-from appcat.services import events
+from appcat.services import cables, events
 from appcat.services.bases import sweep
 from appcat.services.context import Context
 from appcat.services.observe import explain_end, is_alive
@@ -36,6 +36,8 @@ def settle(ctx: Context, name: str, how: Exit | None = None) -> None:
         if how.cause is not ExitCause.NOT_STARTED:  # of a start, only its success is told
             events.record(ctx, EventKind.VM_STOPPED, name, uuid=run.uuid, cause=str(how.cause), reason=how.reason)
         remove_tree(ctx.layout.runtime(run.uuid).root)
+        if run.backend:
+            cables.forget(ctx, run.uuid)
         if run.base:
             sweep(ctx)
 

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import re
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from appcat.model.run import Exit, ExitCause
 from appcat.model.vm import TemplateRef, Vm
 from appcat.qemu import argv
 from appcat.qemu.agent import Agent
-from appcat.services import admission, keeping, machines
+from appcat.qemu.monitor import Monitor
+from appcat.services import admission, cables, cards, keeping, machines
+from appcat.services.addresses import internet_of
 from appcat.services.changing import changing
 from appcat.services.context import Context, now
 from appcat.services.disks import settle_disks
@@ -30,7 +33,7 @@ from appcat.services.settle import adopt, settle
 from appcat.services.ssh_config import write_ssh_config
 from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
 from appcat.store import locks
-from appcat.store.files import write_atomic
+from appcat.store.files import remove_tree, write_atomic
 from appcat.store.images import StoredImage
 
 log = logging.getLogger(__name__)
@@ -79,8 +82,21 @@ def _ensure_running(ctx: Context, name: str) -> Started:
         if not already:
             settle(ctx, name)
             vm = _launch(ctx, vm)
+        elif vm.networks:
+            _complete_networks(ctx, vm)
     keeping.ensure(ctx)
     return Started(vm, already)
+
+
+def _complete_networks(ctx: Context, vm: Vm) -> None:
+    """Finish what a killed command left undone; a QEMU that hangs is not this verb's business."""
+    try:
+        with Monitor(ctx.layout.runtime(vm.uuid).monitor) as monitor:
+            cards.complete(ctx, vm, monitor)
+    except Cancelled:
+        raise
+    except AppcatError as error:
+        ctx.progress(f"{vm.name} may not be on all its networks: {error.message}", 0, 0)
 
 
 def wait_ready(ctx: Context, vm: Vm, timeout: float = READY_DEADLINE) -> None:
@@ -156,21 +172,35 @@ def _run_qemu(ctx: Context, vm: Vm, stored: StoredImage) -> None:
     machines.claim_runtime(runtime)
     write_atomic(paths.identity, identity_document(ctx, vm, stored.image), durable=False)
     write_ssh_config(ctx, vm)
-    wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.SOLO)
-    command = argv.argv(vm, machines.boot_of(stored), wiring, ctx.host)
-    lock = locks.open_lock(paths.run_lock)
     try:
-        if not locks.lock_within(lock, 5.0):
-            raise QemuError(f"{vm.name} has just been started by another command", hint="see 'appcat vm list'")
-        child = machines.spawn_recorded(ctx, vm, command, [lock])
-    finally:
-        os.close(lock)
+        child = _spawn(ctx, vm, stored)
+    except AppcatError:
+        settle(ctx, vm.name)
+        remove_tree(runtime.root)
+        raise
     monitor = machines.await_monitor(runtime, child)
     if monitor is None:
         _fail(ctx, vm)
     else:
         monitor.close()
         record(ctx, EventKind.VM_STARTED, vm)
+
+
+def _spawn(ctx: Context, vm: Vm, stored: StoredImage) -> subprocess.Popen[bytes]:
+    """Its ports are joined to its networks before there is a QEMU: nobody else is in this guest's memory."""
+    paths, runtime = ctx.layout.vm(vm.name), ctx.layout.runtime(vm.uuid)
+    lock = locks.open_lock(paths.run_lock)
+    try:
+        if not locks.lock_within(lock, 5.0):
+            raise QemuError(f"{vm.name} has just been started by another command", hint="see 'appcat vm list'")
+        with cables.laid(ctx, vm.uuid, vm.networks) as laid:
+            cables.connect(ctx, vm)
+            internet = internet_of(ctx, vm)
+            wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.SOLO, ports=laid.wiring, internet=internet)
+            command = argv.argv(vm, machines.boot_of(stored), wiring, ctx.host)
+            return machines.spawn_recorded(ctx, vm, command, [lock, *laid.inherit], backend=laid.backend)
+    finally:
+        os.close(lock)
 
 
 def _fail(ctx: Context, vm: Vm) -> None:

@@ -1,7 +1,7 @@
 """Warm templates: a template booted once and frozen when its agent answered, for vms to begin in.
 
-One for each template, number of processors and size of memory; made anew when the image, QEMU, the processor model or
-the machine's layout is another.
+One for each template, number of processors, size of memory and number of network cards; made anew when the image, QEMU,
+the processor model, the kind of switch or the machine's layout is another.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from appcat.guest import program
 from appcat.guest.identity import Identity, SshKey, clock_statement, document, statements
 from appcat.model.base import Base
 from appcat.model.machine import Purpose, pinned_machine
+from appcat.model.network import Attachment
 from appcat.model.vm import Nic, TemplateRef, Vm
 from appcat.qemu import argv, migration, process
-from appcat.services import guests, keeping, machines
+from appcat.services import cables, guests, keeping, machines
 from appcat.services.bases import bases, budget, dig_holes, memory_taken, place_memory
+from appcat.services.cables import Cables
 from appcat.services.context import Context, now
 from appcat.services.create import random_mac
 from appcat.store import locks
@@ -42,21 +44,22 @@ BOOT_PATIENCE = 180.0
 
 
 @contextlib.contextmanager
-def warm_base(ctx: Context, stored: StoredImage, cpus: int, memory: int) -> Iterator[tuple[Base, int]]:
-    """A base of the template's image with these processors and this memory, made now when there is none, and a
-    descriptor that keeps it.
+def warm_base(
+    ctx: Context, stored: StoredImage, cpus: int, memory: int, networks: int = 0
+) -> Iterator[tuple[Base, int]]:
+    """A base of the template's image with these processors, this memory and cards for so many private networks, in the
+    first slots; made now when there is none. And a descriptor that keeps it.
 
     Raises InsufficientSpace without room for it, and what a start raises.
     """
-    base, use = _find_or_make(ctx, stored, cpus, memory)
+    base, use = _find_or_make(ctx, _vm(stored, cpus, memory, networks), stored)
     try:
         yield base, use
     finally:
         os.close(use)
 
 
-def _find_or_make(ctx: Context, stored: StoredImage, cpus: int, memory: int) -> tuple[Base, int]:
-    vm = _vm(stored, cpus, memory)
+def _find_or_make(ctx: Context, vm: Vm, stored: StoredImage) -> tuple[Base, int]:
     key = key_of(ctx, vm, stored)
     if found := _find(ctx, key):
         return found
@@ -81,14 +84,18 @@ def _find(ctx: Context, key: str) -> tuple[Base, int] | None:
 def key_of(ctx: Context, vm: Vm, stored: StoredImage) -> str:
     """A digest of all that a warm template depends on: the command line says most of it."""
     nowhere = BasePaths(Path("/"), None)
-    fixed = dataclasses.replace(vm, uuid="", nics=(Nic(""),))
-    wiring = machines.wiring_of(ctx, fixed, ctx.layout.runtime(""), nowhere, Purpose.FOUNT, memory=Path("/"))
+    places = tuple(dataclasses.replace(place, mac="") for place in vm.networks)
+    fixed = dataclasses.replace(vm, uuid="", nics=(Nic(""),), networks=places)
+    ports = cables.shapes(ctx, places)
+    wiring = machines.wiring_of(
+        ctx, fixed, ctx.layout.runtime(""), nowhere, Purpose.FOUNT, memory=Path("/"), ports=ports
+    )
     command = argv.argv(fixed, machines.boot_of(stored), wiring, ctx.host)
     facts = [command, stored.image.digest, ctx.host.qemu.version]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _vm(stored: StoredImage, cpus: int, memory: int) -> Vm:
+def _vm(stored: StoredImage, cpus: int, memory: int, networks: int) -> Vm:
     image = stored.image
     return Vm(
         name=image.template,
@@ -102,7 +109,13 @@ def _vm(stored: StoredImage, cpus: int, memory: int) -> Vm:
         login=image.login,
         ssh_port=1,
         nics=(Nic(random_mac()),),
+        networks=tuple(_nowhere(slot) for slot in range(networks)),
     )
+
+
+def _nowhere(slot: int) -> Attachment:
+    """A card that is on no network: its port is never joined to one."""
+    return Attachment(f"nowhere-{slot}", random_mac(), "0.0.0.0", slot)
 
 
 def _make_room(ctx: Context, vm: Vm) -> None:
@@ -110,9 +123,13 @@ def _make_room(ctx: Context, vm: Vm) -> None:
     warm = [base for base in bases(ctx).all() if base.warm]
     taken = sum(memory_taken(base) for base in warm)
     for base in sorted(warm, key=lambda base: base.created):
-        same = (base.vm.template.name, base.vm.cpus, base.vm.memory) == (vm.template.name, vm.cpus, vm.memory)
-        if (same or taken + vm.memory > budget(ctx)) and bases(ctx).remove_if_unused(base.id):
+        if (_kind(base.vm) == _kind(vm) or taken + vm.memory > budget(ctx)) and bases(ctx).remove_if_unused(base.id):
             taken -= memory_taken(base)
+
+
+def _kind(vm: Vm) -> tuple[str, int, int, int]:
+    """What there is one warm template of."""
+    return vm.template.name, vm.cpus, vm.memory, len(vm.networks)
 
 
 def _make(ctx: Context, vm: Vm, stored: StoredImage, identifier: str, paths: BasePaths, key: str) -> Base:
@@ -121,18 +138,17 @@ def _make(ctx: Context, vm: Vm, stored: StoredImage, identifier: str, paths: Bas
     runtime = ctx.layout.runtime(identifier)
     machines.claim_runtime(runtime)
     write_atomic(paths.identity, document("boot", statements(_identity(vm, stored))), durable=False)
-    wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.FOUNT, memory=memory)
-    use = bases(ctx).use(identifier)
-    try:
-        child = process.spawn(argv.argv(vm, machines.boot_of(stored), wiring, ctx.host), paths.qemu_log, [use])
-    finally:
-        os.close(use)
+    with cables.laid(ctx, identifier, vm.networks) as laid:
+        wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.FOUNT, memory=memory, ports=laid.wiring)
+        child = _spawn(ctx, argv.argv(vm, machines.boot_of(stored), wiring, ctx.host), identifier, paths, laid)
     try:
         _boot_and_save(ctx, vm, identifier, paths, child)
     finally:
         child.kill()  # a guest without disks: nothing is lost
         child.wait()
         remove_tree(runtime.root)
+        if laid.backend:
+            cables.forget(ctx, identifier)
     base = Base(
         id=identifier,
         created=now(),
@@ -143,9 +159,20 @@ def _make(ctx: Context, vm: Vm, stored: StoredImage, identifier: str, paths: Bas
         memory=str(memory),
         memory_used=dig_holes(memory),
         warm=key,
+        backend=laid.backend,
     )
     bases(ctx).publish(base)
     return base
+
+
+def _spawn(
+    ctx: Context, command: list[str], identifier: str, paths: BasePaths, laid: Cables
+) -> subprocess.Popen[bytes]:
+    use = bases(ctx).use(identifier)
+    try:
+        return process.spawn(command, paths.qemu_log, [use, *laid.inherit])
+    finally:
+        os.close(use)
 
 
 def _boot_and_save(ctx: Context, vm: Vm, identifier: str, paths: BasePaths, child: subprocess.Popen[bytes]) -> None:

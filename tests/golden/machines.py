@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from appcat.model.host import Accelerator, Host, Qemu, System
-from appcat.model.machine import SHARE_SLOTS, Boot, Purpose, Wiring, pinned_machine
+from appcat.model.machine import SHARE_SLOTS, Boot, HubPort, Purpose, SwitchPort, TapPort, Wiring, pinned_machine
+from appcat.model.network import Attachment
 from appcat.model.port import parse_forward
 from appcat.model.size import GIB, MIB
 from appcat.model.vm import Arch, Disk, Nic, TemplateRef, Vm
@@ -27,6 +28,8 @@ class Machine:
     purpose: Purpose = Purpose.SOLO
     memory: Path | None = None
     plugged: dict[str, str] = field(default_factory=dict)
+    ports: tuple[SwitchPort, ...] = ()
+    internet: bool = True
 
     @property
     def argv(self) -> list[str]:
@@ -54,6 +57,8 @@ class Machine:
             purpose=self.purpose,
             memory=self.memory,
             plugged=self.plugged,
+            ports=self.ports,
+            internet=self.internet,
         )
 
 
@@ -124,6 +129,29 @@ def _with_a_base(plain: Machine, purpose: Purpose) -> Machine:
     )
 
 
+NETWORKS = (
+    Attachment("lab", "52:54:00:00:00:01", "10.77.1.10", 0),
+    Attachment("storage", "52:54:00:00:00:02", "10.77.2.10", 2),
+)
+
+
+def _on_a_bridge(plain: Machine) -> Machine:
+    """On two networks, having left a third that was in between; the first descriptors are locks."""
+    vm = dataclasses.replace(plain.vm, networks=NETWORKS)
+    return dataclasses.replace(plain, vm=vm, ports=(TapPort(5), TapPort(8)))
+
+
+def _on_the_hub(plain: Machine) -> Machine:
+    """On the same two networks, which lead nowhere else."""
+    switch = plain.runtime.parent / "switch"
+    ports = tuple(
+        HubPort(switch / f"5f0a1c5293a1-{there.slot}.port", switch / f"5f0a1c5293a1-{there.slot}.hub", 1500)
+        for there in NETWORKS
+    )
+    vm = dataclasses.replace(plain.vm, networks=NETWORKS)
+    return dataclasses.replace(plain, vm=vm, ports=ports, internet=False)
+
+
 MACHINES = {
     "linux-x86_64-tcg-minimal": _on_linux(Arch.X86_64, Accelerator.TCG),
     "linux-x86_64-kvm-everything": _with_everything(_on_linux(Arch.X86_64, Accelerator.KVM)),
@@ -133,5 +161,9 @@ MACHINES = {
     "linux-x86_64-tcg-fount": _with_a_base(_on_linux(Arch.X86_64, Accelerator.TCG), Purpose.FOUNT),
     "linux-x86_64-tcg-receiver": _with_a_base(_on_linux(Arch.X86_64, Accelerator.TCG), Purpose.RECEIVER),
     "linux-x86_64-tcg-clone": _with_a_base(_on_linux(Arch.X86_64, Accelerator.TCG), Purpose.CLONE),
+    "linux-x86_64-kvm-bridge": _on_a_bridge(_on_linux(Arch.X86_64, Accelerator.KVM)),
+    "linux-x86_64-tcg-hub": _on_the_hub(_on_linux(Arch.X86_64, Accelerator.TCG)),
+    "linux-x86_64-tcg-bridge-clone": _on_a_bridge(_with_a_base(_on_linux(Arch.X86_64, Accelerator.TCG), Purpose.CLONE)),
+    "macos-aarch64-hvf-hub": _on_the_hub(_on_macos(Arch.AARCH64)),
     "macos-aarch64-hvf-clone": _with_a_base(_on_macos(Arch.AARCH64), Purpose.CLONE),
 }

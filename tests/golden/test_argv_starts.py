@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from appcat.model.host import Accelerator, Qemu, host_system
-from appcat.model.machine import HOTPLUG_PORTS, Purpose
+from appcat.model.machine import HOTPLUG_PORTS, HubPort, Purpose, SwitchPort, TapPort, nic_port
 from appcat.model.port import PortForward, Protocol
 from appcat.qemu import img
 from appcat.qemu.monitor import Monitor
@@ -25,6 +25,7 @@ from tests.golden.kernel import smallest_kernel
 from tests.golden.machines import MACHINES, Machine
 from tests.unit.support.processes import PATIENCE
 from tests.unit.support.qemu import connect, spawned
+from tests.unit.support.taps import tap
 
 # Those of another operating system cannot start here; what they are is reviewed in ``test_argv``.
 HERE = {name: machine for name, machine in MACHINES.items() if machine.host.system is host_system(sys.platform)}
@@ -50,13 +51,15 @@ def free_port(forward: PortForward) -> PortForward:
         return dataclasses.replace(forward, host=probe.getsockname()[1])
 
 
-def moved_here(machine: Machine, directory: Path) -> Machine:
-    """The machine with real files below ``directory``, free ports, and translation, which every computer can do."""
+def moved_here(machine: Machine, directory: Path, ports: tuple[SwitchPort, ...]) -> Machine:
+    """The machine with real files below ``directory``, free ports of the host, those ``ports`` of a switch, and
+    translation, which every computer can do.
+    """
     binary = shutil.which(f"qemu-system-{machine.vm.machine.arch}")
     if binary is None or not shutil.which("qemu-img"):
         pytest.skip(f"qemu-system-{machine.vm.machine.arch} or qemu-img is not installed")
-    ports = tuple(free_port(forward) for forward in machine.vm.ports)
-    vm = dataclasses.replace(machine.vm, ports=ports, ssh_port=free_port(machine.vm.ssh_forward).host)
+    published = tuple(free_port(forward) for forward in machine.vm.ports)
+    vm = dataclasses.replace(machine.vm, ports=published, ssh_port=free_port(machine.vm.ssh_forward).host)
     host = dataclasses.replace(machine.host, accelerator=Accelerator.TCG, qemu=Qemu(binary, machine.host.qemu.version))
     here = Machine(
         vm=vm,
@@ -65,9 +68,9 @@ def moved_here(machine: Machine, directory: Path) -> Machine:
         runtime=directory,
         image=directory / machine.image.relative_to("/"),
     )
-    here = dataclasses.replace(
-        here, purpose=machine.purpose, memory=directory / "memory" if machine.memory else None, plugged=machine.plugged
-    )
+    memory = directory / "memory" if machine.memory else None
+    here = dataclasses.replace(here, purpose=machine.purpose, memory=memory, plugged=machine.plugged)
+    here = dataclasses.replace(here, ports=ports, internet=machine.internet)
     make_files(here)
     return here
 
@@ -86,11 +89,24 @@ def make_files(machine: Machine) -> None:
         os.truncate(machine.memory, machine.vm.memory)
 
 
+def real_port(port: SwitchPort, directory: Path, stack: ExitStack) -> SwitchPort:
+    """A tap that is one, or a path that can be bound."""
+    match port:
+        case TapPort():
+            return TapPort(stack.enter_context(tap()))
+        case HubPort():
+            return dataclasses.replace(port, local=directory / port.local.name, hub=directory / port.hub.name)
+
+
 @pytest.fixture(scope="module", params=HERE.values(), ids=HERE)
 def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
-    machine = moved_here(request.param, tmp_path_factory.mktemp("m"))
-    log = machine.home / "qemu.log"
-    with spawned([*machine.argv, "-S"], log) as qemu, ExitStack() as stack:
+    directory = tmp_path_factory.mktemp("m")
+    with ExitStack() as stack:
+        ports = tuple(real_port(port, directory, stack) for port in request.param.ports)
+        machine = moved_here(request.param, directory, ports)
+        log = machine.home / "qemu.log"
+        taps = [port.descriptor for port in ports if isinstance(port, TapPort)]
+        qemu = stack.enter_context(spawned([*machine.argv, "-S"], log, taps))
         wiring = machine.wiring
         try:
             clients = [stack.enter_context(connect(path)) for path in (wiring.monitor, wiring.status, wiring.events)]
@@ -153,8 +169,21 @@ def test_root_ports_hold_what_was_plugged_in_and_nothing_else(started: Started) 
         if name not in ("type", "mem")
     }
     assert len([name for name in devices if re.fullmatch(r"hot[0-9]+", name)]) == HOTPLUG_PORTS
-    taken = {found[1] for bus in buses.values() if (found := re.search(r"/(hot[0-9]+)$", bus))}
-    assert taken == set(started.machine.plugged.values())
+    taken = {name: found[1] for name, bus in buses.items() if (found := re.search(r"/(hot[0-9]+)$", bus))}
+    disks = {f"disk-{name}-device": port for name, port in started.machine.plugged.items()}
+    cards = {f"nic{there.slot + 1}": nic_port(there.slot) for there in started.machine.vm.networks}
+    assert taken == {**disks, **cards}
+
+
+def test_every_card_is_wired_to_its_segment(started: Started) -> None:
+    machine, shown = started.machine, started.human("info network")
+    for there, port in zip(machine.vm.networks, machine.ports, strict=True):
+        (card,) = re.findall(rf"^nic{there.slot + 1}: .*\n \\ seg{there.slot}: .*$", shown, re.MULTILINE)
+        assert f"macaddr={there.mac}" in card
+        assert ("fd=" if isinstance(port, TapPort) else str(port.local)) in card
+        mtu = started.commands.execute("qom-get", path=f"/machine/peripheral/nic{there.slot + 1}", property="host_mtu")
+        assert mtu == (0 if isinstance(port, TapPort) else port.mtu)
+    assert ("restrict=on" in shown) is not machine.internet
 
 
 def test_every_line_to_the_host_is_there(started: Started) -> None:

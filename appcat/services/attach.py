@@ -1,0 +1,164 @@
+"""``network attach``, ``detach``: a vm's places on private networks, on running vms too.
+
+``vm.json`` is the truth: a place is named there before QEMU has a card for it and until QEMU has let the card go. What
+a killed command left in between, the next one finishes (``services.cards``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator
+
+from appcat.errors import AlreadyExists, AppcatError, Cancelled, NotFound, WrongState
+from appcat.model.event import EventKind
+from appcat.model.machine import nic_port
+from appcat.model.network import MOST_NETWORKS, Attachment, Joining
+from appcat.model.vm import Vm
+from appcat.qemu.hotplug import free_ports
+from appcat.qemu.monitor import Monitor
+from appcat.services import addresses, cards, neighbours
+from appcat.services.changing import changing
+from appcat.services.context import Context
+from appcat.services.events import record
+from appcat.services.observe import is_alive
+from appcat.services.states import paused
+from appcat.store import locks
+
+log = logging.getLogger(__name__)
+
+
+def list_attachments(ctx: Context, name: str) -> tuple[Attachment, ...]:
+    """The vm's places on networks; raises NotFound, Broken."""
+    return ctx.store.load(name).networks
+
+
+def attach_network(ctx: Context, name: str, joining: Joining) -> Vm:
+    """Put a vm on a network; a running one gets a network card, and its guest is told its address there.
+
+    Raises InvalidInput, NotFound, AlreadyExists when it is on it, AddressInUse, NetworkFull, WrongState without room,
+    Broken, Busy, Unavailable, NetworkError, MonitorError.
+    """
+    with changing(ctx, name, "network attach") as vm, _card_table(ctx, vm) as table:
+        place = next((place for place in vm.networks if place.network == joining.network), None)
+        if place is None:
+            place = _place(ctx, vm, joining, table)
+            changed = dataclasses.replace(vm, networks=(*vm.networks, place))
+            _plug(ctx, vm, changed, place, table)
+        elif place not in table.finished or joining.address not in ("", place.address):
+            raise AlreadyExists(
+                f"{name} is on the network {joining.network} already, as {place.address}",
+                hint=f"see 'appcat vm network list {name}'; to change its address, detach it first",
+                code="already-attached",
+            )
+        else:  # an earlier attachment was cut off
+            changed = vm
+        record(ctx, EventKind.NETWORK_ATTACHED, changed, network=place.network, address=place.address)
+        if table.monitor:
+            _tell_guest(ctx, changed, table.monitor)
+    neighbours.inform(ctx, [place.network], but=[name])
+    return changed
+
+
+def detach_network(ctx: Context, name: str, network: str) -> Vm:
+    """Take a vm off a network, whose address and MAC it then has no more. A running guest has to let its card go.
+
+    Raises NotFound when it is not on it, WrongState when it is paused, Broken, Busy, QemuError.
+    """
+    with changing(ctx, name, "network detach") as vm, _card_table(ctx, vm) as table:
+        place = find_place(vm, network)
+        if table.monitor:
+            if not table.monitor.execute("query-status")["running"]:
+                raise paused(name)
+            cards.unplug(ctx, vm, place, table.monitor)
+        changed = dataclasses.replace(vm, networks=tuple(other for other in vm.networks if other is not place))
+        ctx.store.save(changed)
+        record(ctx, EventKind.NETWORK_DETACHED, changed, network=network, address=place.address)
+        if table.monitor:
+            _tell_guest(ctx, changed, table.monitor)
+    neighbours.inform(ctx, [network], but=[name])
+    return changed
+
+
+def find_place(vm: Vm, network: str) -> Attachment:
+    """The vm's place on ``network``; raises NotFound."""
+    for place in vm.networks:
+        if place.network == network:
+            return place
+    names = ", ".join(place.network for place in vm.networks) or "none"
+    raise NotFound(
+        f"{vm.name} is not on the network {network}", hint=f"its networks: {names}", code="attachment-not-found"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """The monitor of a vm that runs, and the places whose cards had to be plugged in because a command was cut off."""
+
+    monitor: Monitor | None = None
+    finished: tuple[Attachment, ...] = ()
+
+
+@contextlib.contextmanager
+def _card_table(ctx: Context, vm: Vm) -> Iterator[_Table]:
+    if not is_alive(ctx, vm.name):
+        yield _Table()
+        return
+    with Monitor(ctx.layout.runtime(vm.uuid).monitor) as monitor:
+        yield _Table(monitor, tuple(cards.complete(ctx, vm, monitor)))
+
+
+def _place(ctx: Context, vm: Vm, joining: Joining, table: _Table) -> Attachment:
+    """A new place, written into ``vm.json`` under the allocation lock."""
+    slot = _free_slot(vm, table)
+    with locks.hold(ctx.layout.home_lock, f"network attach {vm.name}", check=ctx.check):
+        (found,) = addresses.place(ctx, [joining], vm.networks, vm=vm.name)
+        place = dataclasses.replace(found, slot=slot)
+        ctx.store.save(dataclasses.replace(vm, networks=(*vm.networks, place)))
+    return place
+
+
+def _free_slot(vm: Vm, table: _Table) -> int:
+    """The lowest slot whose root port is nobody's; raises WrongState when there is none."""
+    taken = {place.slot for place in vm.networks}
+    free = set(free_ports(table.monitor)) if table.monitor else None
+    for slot in range(MOST_NETWORKS):
+        if slot not in taken and (free is None or nic_port(slot) in free):
+            return slot
+    if len(taken) == MOST_NETWORKS:
+        raise WrongState(
+            f"{vm.name} is on {MOST_NETWORKS} networks, which is the most",
+            hint=f"take it off one first: appcat vm network detach {vm.name} NETWORK",
+            code="no-room",
+        )
+    raise WrongState(
+        f"no more can be plugged into {vm.name} while it runs",
+        hint=f"restart it (appcat vm restart {vm.name}): what it has moves to slots",
+        code="no-room",
+    )
+
+
+def _plug(ctx: Context, before: Vm, changed: Vm, place: Attachment, table: _Table) -> None:
+    if table.monitor is None:
+        return
+    try:
+        cards.plug(ctx, changed, place, table.monitor)
+    except AppcatError:
+        ctx.store.save(before)
+        raise
+
+
+def _tell_guest(ctx: Context, vm: Vm, monitor: Monitor) -> None:
+    """A guest that cannot be told is told later by the keeper, and has its card all the same."""
+    try:
+        if not monitor.execute("query-status")["running"]:
+            ctx.progress(f"{vm.name} is paused: its guest is told when it goes on", 0, 0)
+            return
+        neighbours.tell(ctx, vm.name)
+        cards.announce(monitor, vm.networks)
+    except Cancelled:
+        raise
+    except AppcatError as error:
+        log.warning("the guest of %s was not told of its networks: %s", vm.name, error)
+        ctx.progress(f"the guest of {vm.name} does not know yet: {error.message}", 0, 0)
