@@ -63,6 +63,10 @@ WRONG = [
     ("vm", "logs", "web", "--source", "nobody"),
     ("vm", "logs", "web", "--tail", "-1"),
     ("vm", "port", "add", "web"),
+    ("vm", "network", "attach", "web"),
+    ("network", "create"),
+    ("network", "delete"),
+    ("network", "create", "lab", "--subnet"),
     ("config", "set", "cpus"),
     ("vmpower", "nosuch", "web"),
 ]
