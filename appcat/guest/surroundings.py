@@ -19,6 +19,7 @@ ENVIRONMENT = "/etc/environment"
 AUTHORITIES = "/usr/local/share/ca-certificates/appcat.crt"
 AUTHORITY_HOOKS = "/etc/appcat/ca.d"
 HOOK_SECONDS = 20
+NO_PROXIES = Proxies()
 ALWAYS_DIRECT = ("localhost", "127.0.0.1", "::1", HOST_NAME_INSIDE, f".{DOMAIN}")
 
 
@@ -28,7 +29,7 @@ class Surroundings:
     nothing. ``had_authorities``: the guest may still have some.
     """
 
-    proxies: Proxies = Proxies()
+    proxies: Proxies = NO_PROXIES
     subnets: tuple[str, ...] = ()
     authorities: bytes = b""
     had_authorities: bool = False

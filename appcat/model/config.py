@@ -87,7 +87,9 @@ KEYS: Mapping[str, Key] = {
     "frozen-memory": Key("what bases of instant clones may take of memory, such as 4G; more goes to disk", parse_size),
     "memory": Key("memory of new vms, such as 512M", parse_memory),
     "no-proxy": Key("what guests reach without the proxy, besides their networks", parse_direct),
-    "proxy": Key("the proxy of guests: none, host (as this computer's environment says) or a URL", parse_proxy, without_password),
+    "proxy": Key(
+        "the proxy of guests: none, host (as this computer's environment says) or a URL", parse_proxy, without_password
+    ),
     "restart": Key("restart policy of new vms: no, on-failure, always", parse_restart),
     "start-timeout": Key("seconds that a start waits for the guest", parse_seconds),
     "stop-timeout": Key("seconds that a guest may take to power off", parse_seconds),

@@ -46,7 +46,7 @@ def parse_proxy(text: str) -> str:
 
 
 def parse_proxy_url(text: str) -> str:
-    """The URL of a proxy, with the scheme that environments may leave out; raises InvalidInput, which does not repeat secrets."""
+    """The URL of a proxy, with the scheme that environments may leave out; raises InvalidInput, without the password."""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
@@ -56,7 +56,7 @@ def parse_proxy_url(text: str) -> str:
     user = parts.netloc.rpartition("@")[0]
     rest = parts.path.strip("/") or parts.query or parts.fragment
     good = parts.scheme in SCHEMES and not rest and port != 0 and _is_host(host) and (not user or _USER.fullmatch(user))
-    if not good or "@" in parts.netloc and not user or len(url) > LONGEST:
+    if not good or ("@" in parts.netloc and not user) or len(url) > LONGEST:
         raise _invalid(text)
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -21,6 +21,7 @@ from appcat.model.image import Image
 from appcat.model.vm import Vm
 from appcat.services.context import Context
 from appcat.services.keys import user_key
+from appcat.services.surroundings import surrounded
 from appcat.store import locks
 
 PATIENCE = 10.0
@@ -61,7 +62,7 @@ def home_of(login: str) -> str:
 
 def identity_document(ctx: Context, vm: Vm, image: Image) -> str:
     """What the guest reads at boot."""
-    return document("boot", statements(identity_of(ctx, vm, image)))
+    return document("boot", surrounded(ctx, vm, statements(identity_of(ctx, vm, image))))
 
 
 def become(ctx: Context, vm: Vm, identity: Sequence[str], let_go: Callable[[], object]) -> None:
@@ -70,7 +71,12 @@ def become(ctx: Context, vm: Vm, identity: Sequence[str], let_go: Callable[[], o
     Whatever it takes, what must never be the same twice is new. ``let_go`` sets it going. Raises GuestError when it
     refuses, DeadlineExceeded when it does not answer.
     """
-    lines = [entropy_statement(secrets.token_bytes(ENTROPY)), *identity, clock_statement(time.time()), f"hooks {CLONE_HOOKS}"]
+    lines = [
+        entropy_statement(secrets.token_bytes(ENTROPY)),
+        *identity,
+        clock_statement(time.time()),
+        f"hooks {CLONE_HOOKS}",
+    ]
     with locks.hold(ctx.layout.vm(vm.name).agent_lock, "clone", wait=PATIENCE, check=ctx.check):
         program.request(ctx.layout.runtime(vm.uuid).guest, lines, CLONE_PATIENCE, let_go, ctx.check)
 

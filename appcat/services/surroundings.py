@@ -1,18 +1,28 @@
-"""What the home's configuration says of a guest's surroundings: settings ``proxy``, ``no-proxy``, ``ca-certificates``."""
+"""What lies around a guest, as the home says: its settings ``proxy``, ``no-proxy`` and ``ca-certificates``."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from appcat.guest.authorities import read_authorities
-from appcat.guest.surroundings import Surroundings, has_authorities
+from appcat.guest.surroundings import NO_PROXIES, Surroundings, authority_statements, has_authorities, proxy_statements
 from appcat.model.config import parse_file
 from appcat.model.proxy import AS_HOST, NO_PROXY, Proxies, distinct, parse_direct, parse_proxy, proxies_of_host
 from appcat.model.vm import Vm
 from appcat.services import config
 from appcat.services.context import Context
+
+
+def surrounded(ctx: Context, vm: Vm, statements: Sequence[str]) -> list[str]:
+    """The statements that make a guest itself, between those that tell it of what lies around; raises as below.
+
+    The template's part comes last: by then the guest can be reached, whatever becomes of it.
+    """
+    around = surroundings_of(ctx, vm)
+    return [*proxy_statements(around), *statements, *authority_statements(around)]
 
 
 def surroundings_of(ctx: Context, vm: Vm) -> Surroundings:
@@ -29,7 +39,7 @@ def surroundings_of(ctx: Context, vm: Vm) -> Surroundings:
 def _proxies(ctx: Context) -> Proxies:
     setting = config.value_of(ctx, "proxy", parse_proxy, NO_PROXY)
     if setting == NO_PROXY:
-        return Proxies()
+        return NO_PROXIES
     proxies = proxies_of_host(os.environ) if setting == AS_HOST else Proxies(setting, setting)
     direct = config.value_of(ctx, "no-proxy", parse_direct, ())
     return dataclasses.replace(proxies, direct=distinct(direct, proxies.direct))

@@ -40,7 +40,9 @@ def test_a_list_without_networks_is_as_narrow_as_ever(capsys: pytest.CaptureFixt
 
 
 def test_addresses_are_shown_where_there_are_any(capsys: pytest.CaptureFixture[str]) -> None:
-    vm_view.print_list([vm("web", LAB, DEFAULT, ports=("8080:80",)), vm("db"), {"name": "x", "status": "broken", "detail": "?"}])
+    vm_view.print_list(
+        [vm("web", LAB, DEFAULT, ports=("8080:80",)), vm("db"), {"name": "x", "status": "broken", "detail": "?"}]
+    )
     head, web, db, *_ = (line.split() for line in capsys.readouterr().out.splitlines())
     assert head[-2:] == ["IP", "PORTS"]
     assert web[-2:] == ["10.77.1.12,10.77.123.123", "8080:80"]
@@ -64,7 +66,9 @@ def test_a_list_with_addresses_fits_a_terminal() -> None:
 
 
 def test_a_network_is_told_line_by_line(capsys: pytest.CaptureFixture[str]) -> None:
-    network_view.print_details(network(internet=False, twin="other", labels={"a": "b"}, conflicts=["10.77.0.0/16 via tun0"]))
+    network_view.print_details(
+        network(internet=False, twin="other", labels={"a": "b"}, conflicts=["10.77.0.0/16 via tun0"])
+    )
     said = capsys.readouterr().out
     for line in ("name         lab", "internet     no", "twin of      other", "state        up, bridge"):
         assert line in said.splitlines()

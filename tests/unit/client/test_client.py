@@ -51,7 +51,16 @@ def answer(result: Any) -> Callable[[Asked], Answer]:
 
 @pytest.fixture
 def daemon(short: Path) -> Iterator[FakeDaemon]:
-    everything = {"vm": VM, "vms": [VM], "changed": True, "labels": {"a": "b"}, "disks": [], "ports": [], "clones": [], "networks": []}
+    everything = {
+        "vm": VM,
+        "vms": [VM],
+        "changed": True,
+        "labels": {"a": "b"},
+        "disks": [],
+        "ports": [],
+        "clones": [],
+        "networks": [],
+    }
     with http_daemon(short / "d", answer(everything)) as daemon:
         yield daemon
 
@@ -101,14 +110,28 @@ ASKED: list[tuple[Callable[[Client], object], str, object]] = [
     (
         lambda c: c.create(CreateRequest("web", networks=(Joining("lab", "10.77.1.5"), Joining("default")))),
         "POST /v1/vms",
-        {"name": "web", "disks": [], "ports": [], "labels": {}, "autostart": False,
-         "networks": ["lab:10.77.1.5", "default"]},
+        {
+            "name": "web",
+            "disks": [],
+            "ports": [],
+            "labels": {},
+            "autostart": False,
+            "networks": ["lab:10.77.1.5", "default"],
+        },
     ),
     (
         lambda c: c.run(CreateRequest("web", networks=()), instant=True),
         "POST /v1/run",
-        {"name": "web", "disks": [], "ports": [], "labels": {}, "autostart": False, "networks": [],
-         "instant": True, "remove": False},
+        {
+            "name": "web",
+            "disks": [],
+            "ports": [],
+            "labels": {},
+            "autostart": False,
+            "networks": [],
+            "instant": True,
+            "remove": False,
+        },
     ),
     (
         lambda c: c.clone(CloneRequest("web", ("a",), networks=(Joining("lab"),))),

@@ -17,7 +17,9 @@ def test_certificates_alone_are_taken_each_once(tmp_path: Path) -> None:
     assert read_authorities(path) == one + two
 
 
-@pytest.mark.parametrize("content", [b"", b"certainly\n", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"certainly\n", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
 def test_a_file_without_certificates_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ca.pem"
     path.write_bytes(content)

@@ -62,9 +62,7 @@ def test_without_a_proxy_what_was_ours_is_taken_away() -> None:
 def test_authorities_are_written_and_the_template_is_told() -> None:
     certificate, _ = authority()
     file, hooks = authority_statements(Surroundings(authorities=certificate))
-    assert file == (
-        "file 0644 /usr/local/share/ca-certificates/appcat.crt " + base64.b64encode(certificate).decode()
-    )
+    assert file == ("file 0644 /usr/local/share/ca-certificates/appcat.crt " + base64.b64encode(certificate).decode())
     assert hooks == "hooks /etc/appcat/ca.d 20"
 
 
