@@ -46,7 +46,7 @@ def parse_proxy(text: str) -> str:
 
 
 def parse_proxy_url(text: str) -> str:
-    """The URL of a proxy, with the scheme that environments may leave out; raises InvalidInput, without the password."""
+    """The URL of a proxy, with the scheme that environments may leave out; raises InvalidInput, no password."""
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
