@@ -292,25 +292,24 @@ class App:
     def list_networks(self) -> list[NetworkInfo]:
         """As the service."""
         from appcat.services.describe_networks import describe_network
-        from appcat.services.networks import list_networks, members
+        from appcat.services.networks import list_networks
 
-        return [
-            describe_network(network, members(self.context, network.name)) for network in list_networks(self.context)
-        ]
+        return [describe_network(seen) for seen in list_networks(self.context)]
 
     def show_network(self, name: str) -> NetworkDetails:
         """As the service."""
         from appcat.services.describe_networks import describe_network_fully
-        from appcat.services.networks import show_network
+        from appcat.services.show_network import show_network
 
-        return describe_network_fully(self.context, show_network(self.context, name))
+        return describe_network_fully(show_network(self.context, name))
 
     def create_network(self, request: NetworkRequest) -> NetworkInfo:
         """As the service."""
         from appcat.services.describe_networks import describe_network
-        from appcat.services.networks import create_network
+        from appcat.services.networks import create_network, find_network
 
-        return describe_network(create_network(self.context, request), ())
+        create_network(self.context, request)
+        return describe_network(find_network(self.context, request.name))
 
     def delete_network(self, name: str) -> None:
         """As the service."""
@@ -319,27 +318,24 @@ class App:
         delete_network(self.context, name)
 
     def list_attachments(self, name: str) -> list[AttachmentInfo]:
-        """As the service."""
-        from appcat.services.attach import list_attachments
-        from appcat.services.describe_networks import describe_attachment
+        """From the vm's own file."""
+        from appcat.services.describe import describe_attachments
 
-        return [
-            describe_attachment(self.context.store.load(name), there) for there in list_attachments(self.context, name)
-        ]
+        return describe_attachments(self.context.store.load(name))
 
     def attach_network(self, name: str, joining: Joining) -> list[AttachmentInfo]:
         """As the service."""
         from appcat.services.attach import attach_network
+        from appcat.services.describe import describe_attachments
 
-        attach_network(self.context, name, joining)
-        return self.list_attachments(name)
+        return describe_attachments(attach_network(self.context, name, joining))
 
     def detach_network(self, name: str, network: str) -> list[AttachmentInfo]:
         """As the service."""
         from appcat.services.attach import detach_network
+        from appcat.services.describe import describe_attachments
 
-        detach_network(self.context, name, network)
-        return self.list_attachments(name)
+        return describe_attachments(detach_network(self.context, name, network))
 
     # --- inside
 

@@ -13,9 +13,17 @@ INDENT = 13
 
 
 def print_list(found: list[NetworkInfo]) -> None:
-    """A table that fits 80 columns."""
-    rows = [[one["name"], one["subnet"], _yes(one["internet"]), one["twin"], " ".join(one["vms"])] for one in found]
+    """A table that fits 80 columns, and below it why one is broken."""
+    rows = [_row(one) for one in found]
     print_table(["NETWORK", "SUBNET", "INTERNET", "TWIN OF", "VMS"], rows, cut_names=True)
+    for one in found:
+        if one["problem"]:
+            say(fitted(f"{one['name']}: {one['problem']}", sys.stdout, 2))
+
+
+def _row(one: NetworkInfo) -> list[str]:
+    subnet, internet = ("broken", "") if one["problem"] else (one["subnet"], _yes(one["internet"]))
+    return [one["name"], subnet, internet, one["twin"], " ".join(one["vms"])]
 
 
 def print_details(details: NetworkDetails) -> None:
@@ -37,8 +45,8 @@ def print_attachments(found: list[AttachmentInfo]) -> None:
 
 def _facts(details: NetworkDetails) -> Iterator[tuple[str, str]]:
     yield "name", details["name"]
-    yield "subnet", details["subnet"]
-    yield "internet", _yes(details["internet"])
+    yield "subnet", details["subnet"] or "broken"
+    yield "internet", "" if details["problem"] else _yes(details["internet"])
     yield "twin of", details["twin"]
     yield "state", ", ".join(filter(None, (details["state"], details["backend"])))
     yield "", details["detail"]

@@ -22,6 +22,7 @@ from appcat.model.machine import USER_DNS, USER_GUEST, USER_HOST, USER_NETWORK
 PROTOCOL = 1
 KEY_TYPE = b"ssh-ed25519"
 HOST_NAME_INSIDE = "host.appcat.internal"
+HOST_LINE = f"{USER_HOST} {HOST_NAME_INSIDE}"
 DROPBEAR_KEY = "/etc/dropbear/dropbear_ed25519_host_key"
 OPENSSH_KEY = "/etc/ssh/ssh_host_ed25519_key"
 
@@ -108,9 +109,26 @@ def document(identifier: str, lines: Sequence[str]) -> str:
     return "\n".join([f"appcat-guest {PROTOCOL} {identifier}", *lines, "end", ""])
 
 
-def hosts(hostname: str) -> str:
-    """The guest's ``/etc/hosts``: itself, and the computer it runs on."""
-    return f"127.0.0.1 localhost {hostname}\n::1 localhost\n{USER_HOST} {HOST_NAME_INSIDE}\n"
+def hosts(hostname: str, neighbours: Sequence[str] = ()) -> str:
+    """What ``/etc/hosts`` says: the guest itself, the computer it runs on, then lines of ``neighbours``, its own first.
+
+    A guest that has none calls 127.0.0.1 by its name.
+    """
+    own = "" if neighbours else f" {hostname}"
+    return "".join(f"{line}\n" for line in (f"127.0.0.1 localhost{own}", "::1 localhost", HOST_LINE, *neighbours))
+
+
+def link_statements(interface: str, mac: str, address: str) -> list[str]:
+    """A card on a private network gets its MAC and its address, written ``A.B.C.D/PREFIX``.
+
+    ``interface`` may be ``@SLOT.FUNCTION``: what sits behind the root port at that PCI address.
+    """
+    return [f"mac {interface} {mac}", f"address {interface} {address}"]
+
+
+def hosts_statement(text: str) -> str:
+    """The part of the guest's ``/etc/hosts`` that is appcat's; what else is in it stays."""
+    return section_statement(0o644, "/etc/hosts", text)
 
 
 def host_key_statement(key: SshKey, server: SshServer) -> str:
@@ -124,6 +142,11 @@ def file_statement(mode: int, path: str, content: str | bytes) -> str:
     """Write a file in the guest."""
     data = content.encode() if isinstance(content, str) else content
     return f"file {mode:04o} {path} {base64.b64encode(data).decode()}"
+
+
+def section_statement(mode: int, path: str, content: str) -> str:
+    """Replace what stands between appcat's marks in a file of the guest, which has ``mode`` then; nothing takes it away."""
+    return f"section {mode:04o} {path} {base64.b64encode(content.encode()).decode()}".rstrip()
 
 
 def entropy_statement(data: bytes) -> str:

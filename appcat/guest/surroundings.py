@@ -6,11 +6,10 @@ guest makes of certificates is its template's: executables in ``/etc/appcat/ca.d
 
 from __future__ import annotations
 
-import base64
 import shlex
 from dataclasses import dataclass
 
-from appcat.guest.identity import HOST_NAME_INSIDE, file_statement
+from appcat.guest.identity import HOST_NAME_INSIDE, file_statement, section_statement
 from appcat.guest.remote import PROXY_SCRIPT
 from appcat.model.network import DOMAIN
 from appcat.model.proxy import Proxies, as_guests_see, distinct
@@ -69,8 +68,3 @@ def has_authorities(document: str) -> bool:
     """Whether a guest that was told this document got certificates."""
     empty = file_statement(0o644, AUTHORITIES, b"")
     return any(line.startswith(empty) and line != empty for line in document.splitlines())
-
-
-def section_statement(mode: int, path: str, text: str) -> str:
-    """What stands between our marks in a file of the guest's; nothing takes it away."""
-    return f"section {mode:04o} {path} {base64.b64encode(text.encode()).decode()}".rstrip()

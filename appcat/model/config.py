@@ -10,6 +10,7 @@ from pathlib import Path
 from appcat.errors import InvalidInput
 from appcat.model.host import Accelerator
 from appcat.model.name import check_name, shorten, suggestion
+from appcat.model.network import parse_networks
 from appcat.model.proxy import parse_direct, parse_proxy, without_password
 from appcat.model.size import parse_memory, parse_size
 from appcat.model.vm import RestartPolicy, check_cpus
@@ -86,6 +87,7 @@ KEYS: Mapping[str, Key] = {
     "cpus": Key("virtual CPUs of new vms", parse_cpus),
     "frozen-memory": Key("what bases of instant clones may take of memory, such as 4G; more goes to disk", parse_size),
     "memory": Key("memory of new vms, such as 512M", parse_memory),
+    "network": Key("networks of new vms: a name, several with commas between, or none", parse_networks),
     "no-proxy": Key("what guests reach without the proxy, besides their networks", parse_direct),
     "proxy": Key(
         "the proxy of guests: none, host (as this computer's environment says) or a URL", parse_proxy, without_password

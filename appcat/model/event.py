@@ -34,6 +34,10 @@ class EventKind(StrEnum):
     DISK_ADDED = "disk.added"  # disk, size
     DISK_REMOVED = "disk.removed"  # disk
     DISK_GROWN = "disk.grown"  # disk, size
+    NETWORK_CREATED = "network.created"  # network, subnet
+    NETWORK_DELETED = "network.deleted"  # network
+    NETWORK_ATTACHED = "network.attached"  # of a vm: network, address
+    NETWORK_DETACHED = "network.detached"  # of a vm: network, address
     TEMPLATE_BUILT = "template.built"  # template, image
     CONFIG_CHANGED = "config.changed"  # key, value (None: forgotten)
     OPERATION_STARTED = "operation.started"  # id, verb, vms

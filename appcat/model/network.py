@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from appcat.errors import InvalidInput
@@ -14,8 +15,10 @@ NO_NETWORK = "none"
 DOMAIN = "appcat"
 MOST_NETWORKS = 4
 
-# Automatic subnets are taken from here, one /24 each; given ones lie in private address space (RFC 1918).
-AUTOMATIC = ipaddress.IPv4Network("10.77.0.0/16")
+# Automatic subnets are taken from the first of these that has room, one /24 each: a VPN may have routes for all of one.
+# Given ones lie in private address space (RFC 1918).
+AUTOMATIC = tuple(ipaddress.IPv4Network(text) for text in ("10.77.0.0/16", "172.27.0.0/16", "192.168.128.0/17"))
+AUTOMATIC_PREFIX = 24
 PRIVATE = tuple(ipaddress.IPv4Network(text) for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 SHORTEST_PREFIX, LONGEST_PREFIX = 16, 29
 
@@ -79,6 +82,41 @@ def parse_joining(text: str) -> Joining:
     if not colon:
         return Joining(name)
     return Joining(name, check_address(address))
+
+
+def parse_joinings(texts: Sequence[str]) -> tuple[Joining, ...]:
+    """Read ``NAME[:IP]`` texts, each of which may be several with commas between; ``none`` alone means no network.
+
+    Raises InvalidInput.
+    """
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    if parts == [NO_NETWORK]:
+        return ()
+    if NO_NETWORK in parts:
+        raise InvalidInput("a vm cannot be on no network and on one", hint=f"give {NO_NETWORK}, or networks")
+    return tuple(parse_joining(part) for part in parts)
+
+
+def parse_networks(text: str) -> tuple[Joining, ...]:
+    """Read what a setting says: names of networks with commas between, or ``none``; raises InvalidInput."""
+    joinings = parse_joinings([text])
+    if given := [joining for joining in joinings if joining.address]:
+        raise InvalidInput(
+            f"{given[0]} has an address: several vms cannot have the same one",
+            hint=f"give names of networks, such as {DEFAULT_NETWORK}, or {NO_NETWORK}",
+        )
+    check_distinct_networks(joinings)
+    return joinings
+
+
+def check_distinct_networks(joinings: Iterable[Joining]) -> None:
+    """Raise InvalidInput when they are too many for one vm, or name a network twice."""
+    names = [joining.network for joining in joinings]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInput(f"the network {name} is given twice", hint="a vm has one place on a network")
+    if len(names) > MOST_NETWORKS:
+        raise InvalidInput(f"a vm can be on {MOST_NETWORKS} networks, not on {len(names)}", hint="leave some out")
 
 
 def check_address(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import getpass
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from appcat.model.vm import Arch
 from appcat.qemu import probe
 from appcat.settings import Settings
 from appcat.store.layout import Layout
+from appcat.store.networks import NetworkStore
 from appcat.store.vms import VmStore
 
 # Step in words, how much is done, how much there is in all (0 when unknown).
@@ -62,6 +65,11 @@ class Context:
         """The inventory."""
         return VmStore(self.layout)
 
+    @functools.cached_property
+    def networks(self) -> NetworkStore:
+        """The private networks."""
+        return NetworkStore(self.layout)
+
     @property
     def arch(self) -> Arch:
         """The architecture of this host and so of its guests."""
@@ -77,6 +85,14 @@ class Context:
 
 
 _FOUND_OUT = {name for name, value in vars(Context).items() if isinstance(value, functools.cached_property)}
+
+
+def user_name() -> str:
+    """Who runs this, for ``owner`` of what is made."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def now() -> str:

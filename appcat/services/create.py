@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import secrets
 import uuid
 from dataclasses import dataclass, field, replace
@@ -17,13 +15,14 @@ from appcat.model.event import EventKind
 from appcat.model.image import Image
 from appcat.model.machine import pinned_machine
 from appcat.model.name import check_name
+from appcat.model.network import Joining, parse_networks
 from appcat.model.port import PortForward, check_distinct
 from appcat.model.size import parse_memory
 from appcat.model.vm import Disk, Nic, RestartPolicy, TemplateRef, Vm, check_cpus, check_disk_name, free_slot
 from appcat.qemu import img
-from appcat.services import config, ssh_config, templates
+from appcat.services import addresses, config, ssh_config, templates
 from appcat.services.admission import check_space, check_total_memory
-from appcat.services.context import Context, now
+from appcat.services.context import Context, now, user_name
 from appcat.services.events import record
 from appcat.services.keys import user_key
 from appcat.services.operations import tracked
@@ -35,11 +34,13 @@ from appcat.store.vms import already_exists
 
 DEFAULT_TEMPLATE = "pico"
 FIRST_DISK = "data"
+# What a new vm is on when neither its owner nor the home says so.
+DEFAULT_NETWORKS: tuple[Joining, ...] = ()
 
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """What the user asks for; None takes the home's default, else the template's. Sizes are in bytes."""
+    """What the user asks for; None takes the home's default, else the template's or appcat's. Sizes are in bytes."""
 
     name: str
     template: str | None = None
@@ -50,6 +51,7 @@ class CreateRequest:
     labels: dict[str, str] = field(default_factory=dict)
     restart: RestartPolicy | None = None
     autostart: bool = False
+    networks: tuple[Joining, ...] | None = None
 
 
 def admitted(ctx: Context, request: CreateRequest, **_: object) -> tuple[str]:
@@ -69,7 +71,8 @@ def create(ctx: Context, request: CreateRequest, *, durable: bool = True) -> Vm:
 
     One that is not ``durable`` survives a power failure once it was synced (``VmStore.sync``).
 
-    Raises InvalidInput, AlreadyExists, InsufficientMemory, InsufficientSpace, and what a template build raises.
+    Raises InvalidInput, AlreadyExists, NotFound, Conflict (an address is taken), InsufficientMemory, InsufficientSpace,
+    and what a template build raises.
     """
     request = with_defaults(ctx, request)
     check_request(ctx, request)
@@ -91,7 +94,14 @@ def with_defaults(ctx: Context, request: CreateRequest) -> CreateRequest:
         cpus=request.cpus if request.cpus is not None else config.value_of(ctx, "cpus", parse_cpus, None),
         memory=request.memory if request.memory is not None else config.value_of(ctx, "memory", parse_memory, None),
         restart=request.restart or config.value_of(ctx, "restart", parse_restart, RestartPolicy.NO),
+        networks=_networks_of(ctx, request),
     )
+
+
+def _networks_of(ctx: Context, request: CreateRequest) -> tuple[Joining, ...]:
+    if request.networks is not None:
+        return request.networks
+    return config.value_of(ctx, "network", parse_networks, DEFAULT_NETWORKS)
 
 
 def template_of(request: CreateRequest) -> str:
@@ -107,6 +117,7 @@ def check_request(ctx: Context, request: CreateRequest) -> None:
     templates.find(ctx, template_of(request))
     check_distinct(request.ports)
     _disks(request)
+    addresses.check(ctx, request.networks or ())
     if request.cpus is not None:
         check_cpus(request.cpus, psutil.cpu_count() or 1)
     if request.memory is not None:
@@ -128,11 +139,12 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
         machine_id=secrets.token_hex(16),
         login=image.login,
         ssh_port=free_ssh_port(ssh_ports(ctx), identifier.int % 10_000),
-        nics=(Nic(random_mac()),),
+        nics=(Nic(addresses.random_mac()),),
         disks=_disks(request),
         ports=request.ports,
         restart=request.restart or RestartPolicy.NO,
         autostart=request.autostart,
+        networks=addresses.place(ctx, request.networks or (), vm=request.name),
         owner=user_name(),
         labels=request.labels,
     )
@@ -159,16 +171,3 @@ def write_keys(ctx: Context, paths: VmPaths, vm: Vm, key: SshKey) -> None:
     write_atomic(paths.host_key, key.openssh, durable=False)
     write_atomic(paths.known_hosts, f"{vm.name} {key.public_line}\n", durable=False)
     write_atomic(paths.ssh_config, ssh_config.block(ctx, vm), durable=False)
-
-
-def user_name() -> str:
-    """Who runs this, for ``Vm.owner``."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
-
-
-def random_mac() -> str:
-    """A locally administered unicast address with QEMU's customary prefix."""
-    return ":".join(["52", "54", "00", *(f"{byte:02x}" for byte in secrets.token_bytes(3))])

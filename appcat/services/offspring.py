@@ -12,10 +12,12 @@ from pathlib import Path
 from appcat.errors import AppcatError
 from appcat.guest.identity import SshKey
 from appcat.model.event import EventKind
+from appcat.model.network import Attachment
 from appcat.model.vm import CloneKind, Disk, Nic, Parent, Vm
 from appcat.qemu import img
-from appcat.services.context import Context, now
-from appcat.services.create import random_mac, user_name, write_keys
+from appcat.services.addresses import random_mac
+from appcat.services.context import Context, now, user_name
+from appcat.services.create import write_keys
 from appcat.services.events import record
 from appcat.services.ssh_ports import free_ssh_port
 from appcat.store.files import make_private_directory
@@ -32,8 +34,18 @@ class Outcome:
     error: AppcatError | None = None
 
 
-def plan(source: Vm, name: str, kind: CloneKind, taken: set[int], fork: bool = False) -> Vm:
-    """A clone of ``source``; its SSH port is added to those ``taken``. The caller holds the allocation lock."""
+def plan(
+    source: Vm,
+    name: str,
+    kind: CloneKind,
+    taken: set[int],
+    fork: bool = False,
+    networks: tuple[Attachment, ...] = (),
+) -> Vm:
+    """A clone of ``source`` on ``networks``; its SSH port is added to those ``taken``.
+
+    The caller holds the allocation lock, under which it got the places (``addresses.inherit``).
+    """
     identifier = uuid.uuid4()
     port = free_ssh_port(taken, identifier.int % 10_000)
     taken.add(port)
@@ -48,6 +60,7 @@ def plan(source: Vm, name: str, kind: CloneKind, taken: set[int], fork: bool = F
         nics=source.nics if fork else tuple(Nic(random_mac()) for _ in source.nics),
         disks=tuple(dataclasses.replace(disk, file=f"{disk.name}.qcow2") for disk in source.disks),
         ports=(),
+        networks=networks,
         autostart=False,
         parent=Parent(source.name, source.uuid, kind),
         owner=user_name(),

@@ -28,10 +28,10 @@ from appcat.model.network import Attachment
 from appcat.model.vm import Nic, TemplateRef, Vm
 from appcat.qemu import argv, migration, process
 from appcat.services import cables, guests, keeping, machines
+from appcat.services.addresses import random_mac
 from appcat.services.bases import bases, budget, dig_holes, memory_taken, place_memory
 from appcat.services.cables import Cables
 from appcat.services.context import Context, now
-from appcat.services.create import random_mac
 from appcat.store import locks
 from appcat.store.files import remove_tree, write_atomic
 from appcat.store.images import StoredImage

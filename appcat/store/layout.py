@@ -3,7 +3,7 @@
 ::
 
     HOME/
-      home.lock                 allocation lock: held while something that spans vms is decided (ssh ports)
+      home.lock                 allocation lock: held while something that spans vms is decided (ports, addresses)
       keeper.lock keeper.json   the keeper's own lock; the host boot it has served
       keeper.log
       autostart.lock            held while the vms of a host boot are brought back
@@ -52,6 +52,7 @@
     RUNTIME/appcat.sock         the daemon's door
     RUNTIME/UUID12/             sockets of a running vm, and the links that 9p slots follow
     RUNTIME/UUID12/ready        empty; its guest agent has answered in this life
+    RUNTIME/UUID12/told         a digest of what its guest was told last of its networks and neighbours
     RUNTIME/switch.sock         where the switch (``appcat.switch``) is asked for ports of networks
     RUNTIME/switch/             its own: lock, namespace, log, sockets of hub ports
     RUNTIME/listener.sock       whoever listens for events (a daemon) is poked here
@@ -109,6 +110,11 @@ class RuntimePaths:
     def ready(self) -> Path:
         """There once the guest agent has answered."""
         return self.root / "ready"
+
+    @property
+    def told(self) -> Path:
+        """A digest of what the guest was told last of its networks and who is on them."""
+        return self.root / "told"
 
     def share(self, slot: int) -> Path:
         """The link that the 9p export of ``slot`` follows when a shared folder is plugged in."""
@@ -452,6 +458,10 @@ class Layout:
     def vm(self, name: str) -> VmPaths:
         """Files of the vm called ``name`` (a checked name)."""
         return VmPaths(self.vms / name)
+
+    def network(self, name: str) -> Path:
+        """The file of the network called ``name`` (a checked name)."""
+        return self.networks / f"{name}.json"
 
     def base(self, identifier: str) -> BasePaths:
         """Files of a base."""

@@ -1,0 +1,251 @@
+"""Places on networks: who has which address and MAC there, and who gets the next ones.
+
+All of it is in the vms' own files; whoever gives out something holds the allocation lock (``home.lock``) from the look
+at them until the new place is written down.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+
+from appcat.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from appcat.model.network import (
+    DEFAULT_NETWORK,
+    MOST_NETWORKS,
+    Attachment,
+    Joining,
+    Network,
+    check_address,
+    check_distinct_networks,
+)
+from appcat.model.vm import Vm
+from appcat.services.context import Context
+from appcat.services.networks import network_for, readable_vms
+
+
+class AddressInUse(Conflict):
+    """The address is somebody's on that network."""
+
+    code = "address-in-use"
+
+
+class NetworkFull(Conflict):
+    """No address of the subnet is left."""
+
+    code = "network-full"
+
+
+@dataclass
+class Book:
+    """Who has what: the vm with each address of each network, and every MAC of the home; noted there as given out."""
+
+    owners: dict[str, dict[str, str]] = field(default_factory=dict)
+    macs: set[str] = field(default_factory=set)
+
+    def note(self, vm: str, place: Attachment) -> None:
+        """From now on ``vm`` has this place."""
+        self.owners.setdefault(place.network, {})[place.address] = vm
+        self.macs.add(place.mac)
+
+    def owner(self, network: str, address: str) -> str:
+        """The vm that has the address, or nothing."""
+        return self.owners.get(network, {}).get(address, "")
+
+
+def read_book(ctx: Context) -> Book:
+    """What the vms of this home have now."""
+    book = Book()
+    for vm in readable_vms(ctx):
+        book.macs |= {nic.mac for nic in vm.nics}
+        for place in vm.networks:
+            book.note(vm.name, place)
+    return book
+
+
+def place(
+    ctx: Context,
+    joinings: Sequence[Joining],
+    have: Sequence[Attachment] = (),
+    *,
+    vm: str,
+    book: Book | None = None,
+) -> tuple[Attachment, ...]:
+    """Places for a vm called ``vm``, which has those it ``has`` already: addresses as asked for, or the lowest free.
+
+    The caller holds the allocation lock, and gives the same ``book`` for vms that are not written down yet. The network
+    ``default`` is made on demand. Raises InvalidInput, NotFound, AlreadyExists (on the network already), AddressInUse
+    with the owner, NetworkFull, Broken.
+    """
+    if not joinings:
+        return ()
+    check_joinings(joinings, have)
+    book = book or read_book(ctx)
+    slots = (slot for slot in range(MOST_NETWORKS) if slot not in {place.slot for place in have})
+    return tuple(_place(book, network_for(ctx, joining.network), joining, vm, next(slots)) for joining in joinings)
+
+
+def inherit(
+    ctx: Context,
+    source: Vm,
+    joinings: Sequence[Joining] | None,
+    *,
+    vm: str,
+    instant: bool = False,
+    fork: bool = False,
+    book: Book | None = None,
+) -> tuple[Attachment, ...]:
+    """Places for a clone of ``source`` called ``vm``: MACs and addresses of its own on the same networks, or on those of
+    ``joinings``. What is ``instant`` has the cards of its source, so each of them has to go somewhere.
+
+    A ``fork`` keeps MAC and address where a card goes to another network with the same subnet and the address is free.
+    The caller holds the allocation lock. Raises as ``place``.
+    """
+    wished = wishes(source, joinings, instant=instant)
+    if not wished:
+        return ()
+    check_joinings(wished)
+    book = book or read_book(ctx)
+    before = source.networks if instant else ()
+    given = []
+    for number, joining in enumerate(wished):
+        network = network_for(ctx, joining.network)
+        slot = before[number].slot if instant else number
+        kept = _kept(ctx, book, before[number], network, joining) if fork and instant else None
+        if kept:
+            book.note(vm, kept)
+        given.append(kept or _place(book, network, joining, vm, slot))
+    return tuple(given)
+
+
+def wishes(source: Vm, joinings: Sequence[Joining] | None, *, instant: bool) -> tuple[Joining, ...]:
+    """Where a clone of ``source`` is to be: where the source is unless told otherwise.
+
+    Raises InvalidInput when that does not fit the cards that an ``instant`` clone has from its source.
+    """
+    if joinings is None:
+        return tuple(Joining(place.network) for place in source.networks)
+    if instant and len(joinings) != len(source.networks):
+        have = len(source.networks)
+        raise InvalidInput(
+            f"an instant clone of {source.name} is on {have} network{'' if have == 1 else 's'}, as its source is, "
+            f"not on {len(joinings)}",
+            hint="say of each where it goes instead, or attach and detach afterwards: appcat vm network attach",
+        )
+    return tuple(joinings)
+
+
+def check_clones(
+    ctx: Context, source: Vm, joinings: Sequence[Joining] | None, names: Sequence[str], *, instant: bool
+) -> None:
+    """Refuse, before anything is made, networks that clones of ``source`` called ``names`` cannot be on.
+
+    Raises InvalidInput, NotFound, AddressInUse, NetworkFull, Broken.
+    """
+    wished = wishes(source, joinings, instant=instant)
+    if len(names) > 1 and (given := [joining for joining in wished if joining.address]):
+        raise InvalidInput(
+            f"{len(names)} clones cannot all have the address {given[0].address}",
+            hint="give networks without addresses, or make one clone at a time",
+        )
+    check(ctx, wished)
+
+
+def check(ctx: Context, joinings: Sequence[Joining], have: Sequence[Attachment] = ()) -> None:
+    """Refuse what ``place`` would, without a lock and without making anything; raises as it does."""
+    check_joinings(joinings, have)
+    book = read_book(ctx) if joinings else Book()
+    for joining in joinings:
+        if joining.network == DEFAULT_NETWORK and not ctx.networks.exists(DEFAULT_NETWORK):
+            continue  # it will be made, with all of its addresses free
+        pick_address(book, ctx.networks.load(joining.network), joining)
+
+
+def check_joinings(joinings: Sequence[Joining], have: Sequence[Attachment] = ()) -> None:
+    """Raise InvalidInput when they are too many for one vm or name one twice, AlreadyExists when it has one already."""
+    on = {place.network for place in have}
+    for joining in joinings:
+        if joining.network in on:
+            raise AlreadyExists(f"it is on the network {joining.network} already", hint="see 'appcat vm network list'")
+    check_distinct_networks([*(Joining(place.network) for place in have), *joinings])
+
+
+def pick_address(book: Book, network: Network, joining: Joining) -> str:
+    """The address asked for, or the lowest free one: the first and last of a subnet, and the one after the first, are
+    nobody's. Raises InvalidInput, AddressInUse, NetworkFull.
+    """
+    if not joining.address:
+        return _lowest_free(network, book.owners.get(network.name, {}))
+    address = ipaddress.IPv4Address(check_address(joining.address))
+    if not _first(network) <= address <= _last(network):
+        raise InvalidInput(
+            f"{address} is not an address that a vm can have on {network.name} ({network.subnet})",
+            hint=f"give one from {_first(network)} to {_last(network)}",
+            code="invalid-address",
+        )
+    if owner := book.owner(network.name, str(address)):
+        raise AddressInUse(
+            f"{address} is taken on the network {network.name}: {owner} has it",
+            hint="give another one, or none: the next free one is taken then",
+        )
+    return str(address)
+
+
+def random_mac(taken: Collection[str] = ()) -> str:
+    """A locally administered unicast address with QEMU's customary prefix, not one of those ``taken``."""
+    while True:
+        mac = ":".join(["52", "54", "00", *(f"{byte:02x}" for byte in secrets.token_bytes(3))])
+        if mac not in taken:
+            return mac
+
+
+def internet_of(ctx: Context, vm: Vm) -> bool:
+    """Whether the vm has a way out: not when it is on networks and none of them has one. Raises NotFound, Broken."""
+    networks = [network_of(ctx, place) for place in vm.networks]
+    return not networks or any(network.internet for network in networks)
+
+
+def network_of(ctx: Context, place: Attachment) -> Network:
+    """The network of a place that a vm has; raises NotFound, Broken, saying how to do without it."""
+    try:
+        return ctx.networks.load(place.network)
+    except NotFound as error:
+        error.hint = f"make it again (appcat network create {place.network}), or take vms off: appcat vm network detach"
+        raise
+
+
+def _kept(ctx: Context, book: Book, before: Attachment, network: Network, joining: Joining) -> Attachment | None:
+    """The same MAC and address on another network, for a fork's card that goes there; None where that cannot be."""
+    if network.name == before.network or joining.address not in ("", before.address):
+        return None
+    if network.subnet != network_of(ctx, before).subnet or book.owner(network.name, before.address):
+        return None
+    return replace(before, network=network.name)
+
+
+def _place(book: Book, network: Network, joining: Joining, vm: str, slot: int) -> Attachment:
+    given = Attachment(network.name, random_mac(book.macs), pick_address(book, network, joining), slot)
+    book.note(vm, given)
+    return given
+
+
+def _lowest_free(network: Network, owners: Collection[str]) -> str:
+    first, last = int(_first(network)), int(_last(network))
+    for number in range(first, last + 1):
+        address = str(ipaddress.IPv4Address(number))
+        if address not in owners:
+            return address
+    raise NetworkFull(
+        f"no address is left on the network {network.name} ({network.subnet})",
+        hint="take a vm off it, or make a larger network: appcat network create NAME --subnet 10.78.0.0/16",
+    )
+
+
+def _first(network: Network) -> ipaddress.IPv4Address:
+    return network.range.network_address + 2
+
+
+def _last(network: Network) -> ipaddress.IPv4Address:
+    return network.range.broadcast_address - 1
