@@ -59,12 +59,11 @@ def authority_statements(surroundings: Surroundings) -> list[str]:
     if not surroundings.authorities and not surroundings.had_authorities:
         return []
     return [
-        file_statement(0o644, AUTHORITIES, surroundings.authorities),
+        file_statement(0o644, AUTHORITIES, surroundings.authorities).rstrip(),
         f"hooks {AUTHORITY_HOOKS} {HOOK_SECONDS}",
     ]
 
 
 def has_authorities(document: str) -> bool:
     """Whether a guest that was told this document got certificates."""
-    empty = file_statement(0o644, AUTHORITIES, b"")
-    return any(line.startswith(empty) and line != empty for line in document.splitlines())
+    return any(line.startswith(file_statement(0o644, AUTHORITIES, b"")) for line in document.splitlines())

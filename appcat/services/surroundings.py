@@ -13,6 +13,7 @@ from appcat.model.config import parse_file
 from appcat.model.proxy import AS_HOST, NO_PROXY, Proxies, distinct, parse_direct, parse_proxy, proxies_of_host
 from appcat.model.vm import Vm
 from appcat.services import config
+from appcat.services.addresses import internet_of, network_of
 from appcat.services.context import Context
 
 
@@ -26,11 +27,13 @@ def surrounded(ctx: Context, vm: Vm, statements: Sequence[str]) -> list[str]:
 
 
 def surroundings_of(ctx: Context, vm: Vm) -> Surroundings:
-    """What ``vm`` is to be told now; raises InvalidInput where a setting or the environment makes no sense, Broken."""
+    """What ``vm`` is to be told now; raises InvalidInput where a setting or the environment makes no sense, NotFound and
+    Broken for a network. One without a way out is told of no proxy, which it could not reach.
+    """
     authorities = config.value_of(ctx, "ca-certificates", _authorities, b"")
     return Surroundings(
-        proxies=_proxies(ctx),
-        subnets=(),
+        proxies=_proxies(ctx) if internet_of(ctx, vm) else NO_PROXIES,
+        subnets=tuple(network_of(ctx, place).subnet for place in vm.networks),
         authorities=authorities,
         had_authorities=not authorities and _had_authorities(ctx, vm),
     )
