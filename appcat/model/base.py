@@ -24,8 +24,8 @@ class Base:
 
     ``vm`` is the source as it was, its disks' files being layers. ``plugged`` names the root port of each disk that had
     been plugged in while it ran. ``memory`` is the path of its memory, of ``memory_used`` bytes really taken. ``warm``
-    is the digest of all that a warm template depends on; empty for a base made of somebody's vm. ``backend`` is the kind
-    of switch (``model.machine``) that its cards on private networks had ports of; empty where it has none.
+    is the digest of all that a warm template depends on; empty for a base made of somebody's vm. ``backend`` is the
+    kind of switch that its cards on private networks had ports of; empty where it has none.
     """
 
     id: str

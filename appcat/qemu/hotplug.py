@@ -1,7 +1,7 @@
 """What is plugged into a running machine's root ports, and taking a device out again.
 
-Source: ``device_add``, ``device_del`` and ``DEVICE_DELETED`` of the QEMU QMP Reference Manual. The guest is asked to let
-a device go and QEMU says when it has; a guest that is still booting does not hear it.
+Source: ``device_add``, ``device_del`` and ``DEVICE_DELETED`` of the QEMU QMP Reference Manual. The guest is asked to
+let a device go and QEMU says when it has; a guest that is still booting does not hear it.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ def attach_network(ctx: Context, name: str, joining: Joining) -> Vm:
             place = _place(ctx, vm, joining, table)
             changed = dataclasses.replace(vm, networks=(*vm.networks, place))
             _plug(ctx, vm, changed, place, table)
+            _say_internet(ctx, vm, changed, table)
         elif place not in table.finished or joining.address not in ("", place.address):
             raise AlreadyExists(
                 f"{name} is on the network {joining.network} already, as {place.address}",
@@ -66,14 +67,15 @@ def detach_network(ctx: Context, name: str, network: str) -> Vm:
 
     Raises NotFound when it is not on it, WrongState when it is paused, Broken, Busy, QemuError.
     """
-    with changing(ctx, name, "network detach") as vm, _card_table(ctx, vm) as table:
+    with changing(ctx, name, "network detach") as vm, _card_table(ctx, vm, leaving=network) as table:
         place = find_place(vm, network)
         if table.monitor:
-            if not table.monitor.execute("query-status")["running"]:
+            if cards.is_there(place, table.monitor) and not table.monitor.execute("query-status")["running"]:
                 raise paused(name)
             cards.unplug(ctx, vm, place, table.monitor)
         changed = dataclasses.replace(vm, networks=tuple(other for other in vm.networks if other is not place))
         ctx.store.save(changed)
+        _say_internet(ctx, vm, changed, table)
         record(ctx, EventKind.NETWORK_DETACHED, changed, network=network, address=place.address)
         if table.monitor:
             _tell_guest(ctx, changed, table.monitor)
@@ -101,12 +103,14 @@ class _Table:
 
 
 @contextlib.contextmanager
-def _card_table(ctx: Context, vm: Vm) -> Iterator[_Table]:
+def _card_table(ctx: Context, vm: Vm, leaving: str = "") -> Iterator[_Table]:
+    """Whatever was cut off is finished first, but for the network that the vm is ``leaving`` anyway."""
     if not is_alive(ctx, vm.name):
         yield _Table()
         return
     with Monitor(ctx.layout.runtime(vm.uuid).monitor) as monitor:
-        yield _Table(monitor, tuple(cards.complete(ctx, vm, monitor)))
+        staying = dataclasses.replace(vm, networks=tuple(place for place in vm.networks if place.network != leaving))
+        yield _Table(monitor, tuple(cards.complete(ctx, staying, monitor)))
 
 
 def _place(ctx: Context, vm: Vm, joining: Joining, table: _Table) -> Attachment:
@@ -147,6 +151,15 @@ def _plug(ctx: Context, before: Vm, changed: Vm, place: Attachment, table: _Tabl
     except AppcatError:
         ctx.store.save(before)
         raise
+
+
+def _say_internet(ctx: Context, before: Vm, changed: Vm, table: _Table) -> None:
+    """Whether a machine has a way out is decided when it starts."""
+    with contextlib.suppress(AppcatError):  # a network's file is damaged: the next start says so
+        way_out = addresses.internet_of(ctx, changed)
+        if table.monitor and way_out != addresses.internet_of(ctx, before):
+            words = "a way out" if way_out else "no way out any more"
+            ctx.progress(f"{changed.name} has {words} from its next start on: see 'appcat network show'", 0, 0)
 
 
 def _tell_guest(ctx: Context, vm: Vm, monitor: Monitor) -> None:

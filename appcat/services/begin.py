@@ -25,7 +25,7 @@ from appcat.services import cables, cards, guests, machines
 from appcat.services.addresses import internet_of
 from appcat.services.context import Context, now
 from appcat.services.events import record, record_ready
-from appcat.services.neighbours import network_statements
+from appcat.services.neighbours import network_statements, note_told
 from appcat.services.ports import add_forward
 from appcat.services.settle import settle
 from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
@@ -41,8 +41,9 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
 
     The vm's files are synced. Disks that the base does not have are plugged in afterwards (``disks.plug``).
 
-    A ``fork`` keeps the inner identity of the base, but for its place on networks where it has another. Gives the vm, whose SSH port may have moved. Raises StateMismatch,
-    QemuError, GuestError, PortInUse; no QEMU is left then.
+    A ``fork`` keeps the inner identity of the base, but for its places on networks where it has others. Gives the vm,
+    whose SSH port may have moved. Raises StateMismatch, Unavailable, NetworkError, QemuError, GuestError, PortInUse; no
+    QEMU is left then.
     """
     processor = argv.cpu_model(vm.machine.arch, ctx.host.accelerator)
     check_fits(base, base.vm.name, ctx.host, processor, cables.backend_here(ctx, vm.networks))
@@ -61,6 +62,7 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
             migration.load(monitor, ctx.layout.base(base.id).state)
             ctx.check()
             guests.become(ctx, vm, networks if fork else identity, lambda: _let_go(ctx, vm, monitor))
+            note_told(ctx, vm, networks)
             cables.connect(ctx, vm)
             cards.announce(monitor, vm.networks)
             vm = _open_ports(ctx, vm, monitor)

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appcat.errors import AppcatError, NetworkError
+from appcat.errors import AppcatError
 from appcat.model.machine import HubPort, SwitchPort, TapPort
 from appcat.model.network import MOST_NETWORKS, Attachment
 from appcat.model.vm import Vm
 from appcat.services.context import Context
 from appcat.switch import client
 from appcat.switch.client import Backend, Port, port_name
+from appcat.switch.hub import MTU as HUB_MTU
 
 log = logging.getLogger(__name__)
-
-BUSY_PATIENCE = 5.0
-POLL = 0.02
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def laid(ctx: Context, owner: str, networks: Sequence[Attachment]) -> Iterator[C
         yield Cables()
         return
     names = [port_name(owner, there.slot) for there in networks]
-    ports = _open(ctx, names)
+    ports = client.open_ports(ctx.layout, names, ctx.check)
     try:
         yield Cables(tuple(ports))
     except BaseException:
@@ -68,19 +65,6 @@ def laid(ctx: Context, owner: str, networks: Sequence[Attachment]) -> Iterator[C
     finally:
         for port in ports:
             port.close()
-
-
-def _open(ctx: Context, names: Sequence[str]) -> list[Port]:
-    """A QEMU that has just ended lets go of its ports a moment after its lock."""
-    deadline = time.monotonic() + BUSY_PATIENCE
-    while True:
-        try:
-            return client.open_ports(ctx.layout, names, ctx.check)
-        except NetworkError as error:
-            if error.code != "port-busy" or time.monotonic() > deadline:
-                raise
-        ctx.check()
-        time.sleep(POLL)
 
 
 def connect(ctx: Context, vm: Vm, networks: Sequence[Attachment] | None = None) -> None:
@@ -103,7 +87,7 @@ def forget(ctx: Context, owner: str, slots: Iterable[int] = range(MOST_NETWORKS)
 
 def backend_here(ctx: Context, networks: Sequence[Attachment]) -> str:
     """The kind of switch that cards on ``networks`` get here; empty where there are none."""
-    return str(client.verdict(ctx.layout).backend) if networks else ""
+    return str(client.backend(ctx.layout)) if networks else ""
 
 
 def backend_of(port: SwitchPort) -> Backend:
@@ -114,5 +98,5 @@ def backend_of(port: SwitchPort) -> Backend:
 def shapes(ctx: Context, networks: Sequence[Attachment]) -> tuple[SwitchPort, ...]:
     """Ports as cards on ``networks`` would get them here, without what differs from one run to the next."""
     if backend_here(ctx, networks) == Backend.HUB:
-        return tuple(HubPort(Path("/"), Path("/"), client.HUB_MTU) for _ in networks)
+        return tuple(HubPort(Path("/"), Path("/"), HUB_MTU) for _ in networks)
     return tuple(TapPort(0) for _ in networks)

@@ -17,7 +17,7 @@ from appcat.model.machine import SwitchPort, TapPort
 from appcat.model.network import Attachment
 from appcat.model.vm import Vm
 from appcat.qemu.argv import segment_card, segment_device, segment_id, segment_netdev
-from appcat.qemu.hotplug import plugged_in, take_out
+from appcat.qemu.hotplug import has_device, plugged_in, take_out
 from appcat.qemu.monitor import CommandRefused, Monitor
 from appcat.services import cables
 from appcat.services.context import Context
@@ -27,6 +27,11 @@ log = logging.getLogger(__name__)
 UNPLUG_DEADLINE = 20.0
 # QEMU keeps what it was handed under names of its own; a port has a tap and two namespaces at most.
 MOST_DESCRIPTORS = 4
+
+
+def is_there(place: Attachment, monitor: Monitor) -> bool:
+    """Whether a running QEMU has the card for ``place``."""
+    return has_device(monitor, segment_card(place.slot))
 
 
 def missing(vm: Vm, monitor: Monitor) -> list[Attachment]:
@@ -99,14 +104,14 @@ def _given(slot: int, number: int) -> str:
 
 def _unwire(monitor: Monitor, slot: int) -> None:
     """Forget the near end of a segment whose card is gone, and what was handed over for it."""
-    _if_there(monitor, "netdev_del", id=segment_id(slot))
+    _if_there(monitor, "netdev_del", "id", segment_id(slot))
     for number in range(MOST_DESCRIPTORS):
-        _if_there(monitor, "closefd", fdname=_given(slot, number))
+        _if_there(monitor, "closefd", "fdname", _given(slot, number))
 
 
-def _if_there(monitor: Monitor, command: str, **arguments: str) -> None:
+def _if_there(monitor: Monitor, command: str, argument: str, name: str) -> None:
     try:
-        monitor.execute(command, **arguments)
+        monitor.execute(command, **{argument: name})
     except CommandRefused as error:
         if "not found" not in error.description.lower():
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from appcat.model.event import EventKind
 from appcat.model.name import check_name
 from appcat.model.network import Joining
 from appcat.model.vm import CloneKind, Vm
-from appcat.services import keeping
+from appcat.services import addresses, keeping
 from appcat.services.admission import check_clones
 from appcat.services.bases import layers
 from appcat.services.begin import begin
@@ -27,7 +27,7 @@ from appcat.services.events import record
 from appcat.services.freeze import frozen
 from appcat.services.keys import user_key
 from appcat.services.observe import is_alive
-from appcat.services.offspring import Outcome, add, plan
+from appcat.services.offspring import Outcome, add, inform_of, plan
 from appcat.services.operations import Running, operation
 from appcat.services.ssh_ports import ssh_ports
 from appcat.store import locks
@@ -80,21 +80,26 @@ def clone(ctx: Context, request: CloneRequest) -> Cloned:
     Raises, before anything is made, NotFound, InvalidInput, AlreadyExists, WrongState, InsufficientMemory,
     InsufficientSpace, StateMismatch, Busy; QemuError when the source could not be frozen: it goes on as before.
     """
-    source = _check(ctx, request)
-    kind = _kind(ctx, request)
+    source, kind = _admit(ctx, request)
     with operation(ctx, "clone", (request.source, *request.names)) as running:
         if kind is CloneKind.INSTANT:
             done = _instant(running.ctx, request, source)
         else:
-            done = Cloned(kind, clone_disks(running.ctx, source, request.names, kind))
+            done = Cloned(kind, clone_disks(running.ctx, source, request.names, kind, request.networks))
         _tell(running, [request.source], [done])
         return done
 
 
 def check_clone(ctx: Context, request: CloneRequest) -> None:
     """Refuse what ``clone`` would before anything is made; raises as it does."""
-    _check(ctx, request)
-    _kind(ctx, request)
+    _admit(ctx, request)
+
+
+def _admit(ctx: Context, request: CloneRequest) -> tuple[Vm, CloneKind]:
+    source = _check(ctx, request)
+    kind = _kind(ctx, request)
+    addresses.check_clones(ctx, source, request.networks, request.names, instant=kind is CloneKind.INSTANT)
+    return source, kind
 
 
 def _kind(ctx: Context, request: CloneRequest) -> CloneKind:
@@ -112,31 +117,54 @@ def _kind(ctx: Context, request: CloneRequest) -> CloneKind:
     return kind
 
 
-def clone_set(ctx: Context, pairs: Sequence[tuple[str, str]], *, fork: bool = False) -> list[Cloned]:
+def clone_set(
+    ctx: Context,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    fork: bool = False,
+    networks: Mapping[str, str] | None = None,
+) -> list[Cloned]:
     """Instant clones of several running vms, one each, frozen at one instant: together they are one consistent cut.
 
-    Raises as ``clone``.
+    ``networks`` says for each network of the sources which one the clones are on instead: with its twin, a set of forks
+    goes on talking to itself. Raises as ``clone``.
     """
     sources = [_check(ctx, CloneRequest(source, (name,), CloneKind.INSTANT)) for source, name in pairs]
+    for source, (_, name) in zip(sources, pairs, strict=True):
+        addresses.check_clones(ctx, source, _instead(source, networks), (name,), instant=True)
     with operation(ctx, "clone_set", [name for pair in pairs for name in pair]) as running:
-        done = _clone_set(running.ctx, pairs, sources, fork)
+        done = _clone_set(running.ctx, pairs, sources, fork, networks)
         _tell(running, [source for source, _ in pairs], done)
         return done
 
 
-def _clone_set(ctx: Context, pairs: Sequence[tuple[str, str]], sources: Sequence[Vm], fork: bool) -> list[Cloned]:
+def _clone_set(
+    ctx: Context,
+    pairs: Sequence[tuple[str, str]],
+    sources: Sequence[Vm],
+    fork: bool,
+    networks: Mapping[str, str] | None,
+) -> list[Cloned]:
     check_clones(ctx, [source.memory for source in sources])
     with frozen(ctx, [source for source, _ in pairs]) as bases:
         plans = [
-            (base.base, base.use, _plan_all(ctx, base.base, (name,), fork)[0])
+            (base.base, base.use, _plan_all(ctx, base.base, (name,), fork, _instead(base.base.vm, networks))[0])
             for (_, name), base in zip(pairs, bases, strict=True)
         ]
         outcomes = _begin_all(ctx, plans, fork)
     keeping.ensure(ctx)
+    inform_of(ctx, outcomes)
     return [
         Cloned(CloneKind.INSTANT, (outcome,), base.stun, base.seconds, base.base.memory_used)
         for outcome, base in zip(outcomes, bases, strict=True)
     ]
+
+
+def _instead(source: Vm, networks: Mapping[str, str] | None) -> tuple[Joining, ...] | None:
+    """Where each card of ``source`` goes when ``networks`` are exchanged for others."""
+    if networks is None:
+        return None
+    return tuple(Joining(networks.get(place.network, place.network)) for place in source.networks)
 
 
 def _tell(running: Running, sources: Sequence[str], done: Sequence[Cloned]) -> None:
@@ -176,13 +204,16 @@ def _check(ctx: Context, request: CloneRequest) -> Vm:
 def _instant(ctx: Context, request: CloneRequest, source: Vm) -> Cloned:
     check_clones(ctx, [source.memory] * len(request.names))
     with frozen(ctx, [request.source]) as (made,):
-        planned = _plan_all(ctx, made.base, request.names, request.fork)
+        planned = _plan_all(ctx, made.base, request.names, request.fork, request.networks)
         outcomes = _begin_all(ctx, [(made.base, made.use, vm) for vm in planned], request.fork)
     keeping.ensure(ctx)
+    inform_of(ctx, outcomes)
     return Cloned(CloneKind.INSTANT, outcomes, made.stun, made.seconds, made.base.memory_used)
 
 
-def _plan_all(ctx: Context, base: Base, names: Sequence[str], fork: bool) -> list[Vm]:
+def _plan_all(
+    ctx: Context, base: Base, names: Sequence[str], fork: bool, networks: Sequence[Joining] | None
+) -> list[Vm]:
     """The clones' directories, all at once; one that is never begun is a stopped vm like any other."""
     user_key(ctx)
     key = SshKey.from_openssh(ctx.layout.vm(base.vm.name).host_key.read_bytes()) if fork else None
@@ -190,9 +221,13 @@ def _plan_all(ctx: Context, base: Base, names: Sequence[str], fork: bool) -> lis
     planned = []
     with locks.hold(ctx.layout.home_lock, f"clone {base.vm.name}"):
         taken = ssh_ports(ctx)
-        for name in names:
+        book = addresses.read_book(ctx) if base.vm.networks else addresses.Book()
+        places = [
+            addresses.inherit(ctx, base.vm, networks, vm=name, instant=True, fork=fork, book=book) for name in names
+        ]
+        for name, there in zip(names, places, strict=True):
             ctx.check()
-            vm = plan(base.vm, name, CloneKind.INSTANT, taken, fork)
+            vm = plan(base.vm, name, CloneKind.INSTANT, taken, fork, there)
             add(ctx, vm, files, CloneKind.INSTANT, key)
             planned.append(vm)
     return planned

@@ -22,7 +22,7 @@ from appcat.services.context import Context
 from appcat.services.disks import settle_disks
 from appcat.services.keys import user_key
 from appcat.services.observe import is_alive
-from appcat.services.offspring import Outcome, add, plan
+from appcat.services.offspring import Outcome, add, inform_of, plan
 from appcat.services.settle import settle
 from appcat.services.ssh_ports import ssh_ports
 from appcat.store import locks
@@ -44,6 +44,7 @@ def clone_disks(
     with _frozen_disks(ctx, source.name, kind) as (vm, files):
         outcomes = tuple(_on_disk(ctx, vm, files, name, kind, joinings) for name in names)
     sweep_layers(ctx)
+    inform_of(ctx, outcomes)
     return outcomes
 
 

@@ -19,6 +19,7 @@ from appcat.services.addresses import random_mac
 from appcat.services.context import Context, now, user_name
 from appcat.services.create import write_keys
 from appcat.services.events import record
+from appcat.services.neighbours import inform
 from appcat.services.ssh_ports import free_ssh_port
 from appcat.store.files import make_private_directory
 from appcat.store.layout import VmPaths
@@ -65,6 +66,12 @@ def plan(
         parent=Parent(source.name, source.uuid, kind),
         owner=user_name(),
     )
+
+
+def inform_of(ctx: Context, outcomes: Sequence[Outcome]) -> None:
+    """Tell those who are on the new vms' networks of them; never raises."""
+    made = [outcome.vm for outcome in outcomes if outcome.vm]
+    inform(ctx, {place.network for vm in made for place in vm.networks}, but=[vm.name for vm in made])
 
 
 def add(ctx: Context, vm: Vm, files: Sequence[Path], kind: CloneKind, key: SshKey | None = None) -> None:
