@@ -27,7 +27,7 @@ def surrounded(ctx: Context, vm: Vm, statements: Sequence[str]) -> list[str]:
 
 
 def surroundings_of(ctx: Context, vm: Vm) -> Surroundings:
-    """What ``vm`` is to be told now; raises InvalidInput where a setting or the environment makes no sense, NotFound and
+    """What ``vm`` is to be told now; raises InvalidInput where a setting makes no sense, NotFound and
     Broken for a network. One without a way out is told of no proxy, which it could not reach.
     """
     authorities = config.value_of(ctx, "ca-certificates", _authorities, b"")
