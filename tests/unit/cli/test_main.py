@@ -66,7 +66,6 @@ WRONG = [
     ("vm", "network", "attach", "web"),
     ("network", "create"),
     ("network", "delete"),
-    ("network", "create", "lab", "--subnet"),
     ("config", "set", "cpus"),
     ("vmpower", "nosuch", "web"),
 ]

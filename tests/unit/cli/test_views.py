@@ -29,7 +29,7 @@ def network(**changes: Any) -> Any:
         "owner": "me", "labels": {}, "vms": ["app", "db"], "backend": "bridge", "state": "up", "detail": "",
         "members": [{"vm": "app", "status": "running", "mac": LAB.mac, "address": LAB.address,
                      "names": ["app.lab.appcat", "app"]}],
-        "conflicts": [],
+        "conflicts": [], "problem": "",
     }  # fmt: skip
     return {**plain, **changes}
 
