@@ -19,7 +19,8 @@ that programs may rely on. ``details`` holds what helps only when one looks clos
     |-- Unavailable           this host lacks something: QEMU, memory, disk space, file locks
     |   |-- InsufficientSpace
     |   |-- InsufficientMemory
-    |   `-- MissingTool
+    |   |-- MissingTool
+    |   `-- NetworkError      a private network cannot be joined on this host
     |-- CommandError          a program we ran failed
     |-- BuildError            a template could not be built
     |-- QemuError             QEMU would not start, refused a command, or is silent
@@ -137,6 +138,12 @@ class MissingTool(Unavailable):
     """A program that appcat drives is not installed or too old."""
 
     code = "missing-tool"
+
+
+class NetworkError(Unavailable):
+    """The switch of private networks does not start, does not answer, or was refused something by the host."""
+
+    code = "network-failed"
 
 
 class CommandError(AppcatError):

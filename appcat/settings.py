@@ -36,6 +36,7 @@ ENVIRONMENT = {
     "APPCAT_FINGERPRINT": "The SHA-256 of the certificate that the daemon at APPCAT_HOST or --host has.",
     "APPCAT_CA_FILE": "The authorities that may have signed its certificate, a PEM file.",
     "APPCAT_ACCELERATOR": "Use this accelerator (kvm, hvf or tcg), whatever the probe says.",
+    "APPCAT_SWITCH": "Join networks by this (bridge or hub), whatever the probe says, where no vm is on one yet.",
     "APPCAT_LOG": "With the value debug: print every program that is run and the monitor's talk.",
     "NO_COLOR": "When set to anything: no colours.",
 }
@@ -51,6 +52,7 @@ class Settings:
     templates: Path
     memory: Path | None = None
     accelerator: str | None = None
+    switch: str | None = None
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -64,6 +66,7 @@ class Settings:
             templates=templates_directory(),
             memory=memory_directory(home),
             accelerator=env.get("APPCAT_ACCELERATOR") or None,
+            switch=env.get("APPCAT_SWITCH") or None,
         )
 
 

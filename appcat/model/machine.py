@@ -7,7 +7,7 @@ machine type; ``docs/decisions/0002-machine-layout.md`` argues them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 
 from appcat.model.vm import Arch, Machine
@@ -64,6 +64,13 @@ class Purpose(Enum):
     def incoming(self) -> bool:
         """Whether it waits for a state instead of powering on."""
         return self in (Purpose.CLONE, Purpose.RECEIVER)
+
+
+class Backend(StrEnum):
+    """What joins the cards of vms on one network: bridges of the Linux kernel, or appcat's own hub."""
+
+    BRIDGE = "bridge"
+    HUB = "hub"
 
 
 @dataclass(frozen=True)

@@ -455,6 +455,11 @@ class Layout:
         """Cached verdicts about accelerators."""
         return self.settings.cache / "probe.json"
 
+    @property
+    def switch_verdict(self) -> Path:
+        """The cached verdict about how networks are joined."""
+        return self.settings.cache / "switch.json"
+
     def vm(self, name: str) -> VmPaths:
         """Files of the vm called ``name`` (a checked name)."""
         return VmPaths(self.vms / name)

@@ -1,0 +1,150 @@
+"""The backend of Linux: kernel bridges and taps in a namespace of the user's own.
+
+Frames never pass through this process. A port is a tap: its descriptor goes to QEMU, and the tap lives as long as QEMU
+has that open. It is down until it is connected, and nothing in the namespace has an address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+
+from appcat.errors import NetworkError
+from appcat.switch import namespace
+from appcat.switch.files import Files, boot_id, interface, write
+from appcat.switch.netlink import Link, Links
+
+TUN = "/dev/net/tun"
+_TUNSETIFF = 0x400454CA
+_TAP, _NO_PI, _VNET_HDR = 0x0002, 0x1000, 0x4000
+_REQUEST = struct.Struct("16sH22x")
+_KIND = "bridge"
+SETTINGS = {
+    "ipv6/conf/all/disable_ipv6": "1",
+    "ipv6/conf/default/disable_ipv6": "1",
+    "bridge/bridge-nf-call-iptables": "0",
+    "bridge/bridge-nf-call-ip6tables": "0",
+    "bridge/bridge-nf-call-arptables": "0",
+}
+
+
+class Bridge:
+    """The namespace of one home, this process being in it. Raises OSError when it cannot be made."""
+
+    name = "bridge"
+
+    def __init__(self, files: Files, home: str) -> None:
+        self.adopted = _settle(files, home)
+        self._namespaces = namespace.own()
+        self._links = Links()
+        if not self.adopted:
+            _calm()
+            self._links.add_bridge(marker(home), home)
+            write(files.namespace, f"{boot_id()} {namespace.inode(self._namespaces[0])}")
+
+    def open(self, names: list[str]) -> tuple[list[dict[str, object]], list[int]]:
+        """Taps, down and in no bridge: what to tell about each, and descriptors of the namespaces and the taps."""
+        taps: list[int] = []
+        try:
+            for name in names:
+                taps.append(open_tap(name))
+        except BaseException:
+            for tap in taps:
+                os.close(tap)
+            raise
+        return [{} for _ in taps], [*map(os.dup, self._namespaces), *taps]
+
+    def connect(self, joins: list[tuple[str, str]]) -> None:
+        """Put taps into the bridges of their networks, which are made where they are not there."""
+        links = self._links.all()
+        for port, network in joins:
+            if port not in links:
+                raise NetworkError(f"the switch has no port {port}", hint="is its vm still running?")
+            self._links.join(links[port], self._bridge(network, links))
+
+    def forget(self, names: list[str]) -> None:
+        """A tap is gone with the QEMU that had it."""
+
+    def look(self) -> dict[str, list[str]]:
+        """The connected ports of each network."""
+        return look(self._links)
+
+    def living(self) -> int:
+        """How many ports there are; takes away bridges that have none."""
+        links = self._links.all()
+        masters = {link.master for link in links.values()}
+        for link in links.values():
+            if is_network(link) and link.index not in masters:
+                self._links.remove(link)
+        return sum(link.kind == "tun" for link in links.values())
+
+    def _bridge(self, network: str, links: dict[str, Link]) -> Link:
+        name = interface("n", network)
+        if name not in links:
+            self._links.add_bridge(name, network)
+            links.update(self._links.all())
+        return links[name]
+
+
+def open_tap(name: str) -> int:
+    """The descriptor of a new tap, down; raises OSError, NetworkError (port-busy) when another process has it."""
+    descriptor = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _TUNSETIFF, _REQUEST.pack(name.encode(), _TAP | _NO_PI | _VNET_HDR))
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno == errno.EBUSY:
+            raise NetworkError(f"the port {name} is in use", hint="wait for its vm to end", code="port-busy") from error
+        raise
+    return descriptor
+
+
+def look(links: Links) -> dict[str, list[str]]:
+    """The connected ports of each network, as the kernel has them."""
+    found = links.all()
+    networks = {link.index: link.alias for link in found.values() if is_network(link)}
+    ports: dict[str, list[str]] = {network: [] for network in networks.values()}
+    for link in found.values():
+        if link.master in networks:
+            ports[networks[link.master]].append(link.name)
+    return {network: sorted(names) for network, names in ports.items() if names}
+
+
+def is_network(link: Link) -> bool:
+    """Whether it is a network's bridge, and not the one that marks the namespace as this home's."""
+    return link.kind == _KIND and link.name == interface("n", link.alias)
+
+
+def marker(home: str) -> str:
+    """The bridge that says whose namespace this is."""
+    return interface("h", home)
+
+
+def find(files: Files, home: str) -> int | None:
+    """The namespace that a switch of this home made earlier, when a QEMU still has it open."""
+    inode = files.boot_inode()
+    return namespace.find(inode, lambda: marker(home) in Links().all()) if inode else None
+
+
+def _settle(files: Files, home: str) -> bool:
+    """Be in this home's namespace; True when it was there already."""
+    found = find(files, home)
+    if found is None:
+        namespace.unshare(namespace.NEW_USER | namespace.NEW_NET)
+        return False
+    namespace.enter(found)
+    os.close(found)
+    return True
+
+
+def _calm() -> None:
+    """Where /proc can be written: no addresses of the host's side on any network, and no firewall in the bridges.
+
+    Of the latter there is none to pass, but without this every IPv4 header would be checked, and odd ones dropped.
+    """
+    for setting, value in SETTINGS.items():
+        with contextlib.suppress(OSError), open(f"/proc/sys/net/{setting}", "w", encoding="ascii") as file:
+            file.write(value)
