@@ -88,7 +88,10 @@ class Identity:
 
 
 def statements(identity: Identity) -> list[str]:
-    """The statements that give a guest this identity, the address last: from then on it can be reached."""
+    """The statements that give a guest this identity, the address last: from then on it can be reached.
+
+    What it is on private networks, and ``/etc/hosts``, come after them (``services.neighbours``).
+    """
     prefix = USER_NETWORK.partition("/")[2]
     return [
         f"hostname {identity.hostname}",
@@ -97,7 +100,6 @@ def statements(identity: Identity) -> list[str]:
         host_key_statement(identity.host_key, identity.ssh),
         file_statement(0o600, f"{identity.home}/.ssh/authorized_keys", f"{identity.authorized_key}\n"),
         file_statement(0o644, "/etc/hostname", f"{identity.hostname}\n"),
-        file_statement(0o644, "/etc/hosts", hosts(identity.hostname)),
         file_statement(0o644, "/etc/resolv.conf", f"nameserver {USER_DNS}\n"),
         f"mac eth0 {identity.mac}",
         f"address eth0 {USER_GUEST}/{prefix} {USER_HOST}",
@@ -145,7 +147,7 @@ def file_statement(mode: int, path: str, content: str | bytes) -> str:
 
 
 def section_statement(mode: int, path: str, content: str) -> str:
-    """Replace what stands between appcat's marks in a file of the guest, which has ``mode`` then; nothing takes it away."""
+    """Replace what stands between appcat's marks in a file of the guest; without ``content`` the marks go as well."""
     return f"section {mode:04o} {path} {base64.b64encode(content.encode()).decode()}".rstrip()
 
 

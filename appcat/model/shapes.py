@@ -268,7 +268,10 @@ class MemberInfo(TypedDict):
 
 
 class NetworkInfo(TypedDict):
-    """A private network. ``internet`` False: no way out; ``twin``: the network whose subnet it repeats, or empty."""
+    """A private network. ``internet`` False: no way out; ``twin``: the network whose subnet it repeats, or empty.
+
+    ``problem`` says why it cannot be used, its file being damaged: all else but its name and vms is empty then.
+    """
 
     name: str
     subnet: str
@@ -278,6 +281,7 @@ class NetworkInfo(TypedDict):
     owner: str
     labels: dict[str, str]
     vms: list[str]
+    problem: str
 
 
 class NetworkDetails(NetworkInfo):

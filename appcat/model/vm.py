@@ -9,7 +9,7 @@ from typing import Any
 
 from appcat.errors import Broken, InvalidInput
 from appcat.model.name import shorten
-from appcat.model.network import MOST_NETWORKS, Attachment
+from appcat.model.network import DOMAIN, MOST_NETWORKS, Attachment
 from appcat.model.port import LARGEST_PORT, PortForward
 from appcat.model.size import MIB
 
@@ -147,6 +147,12 @@ class Vm:
     def forwards(self) -> tuple[PortForward, ...]:
         """Every host port that a running QEMU of this vm holds."""
         return (self.ssh_forward, *self.ports)
+
+
+def place_names(vm: Vm, place: Attachment) -> list[str]:
+    """What the vm is called on a network: in full, in short, and last the name of a fork's guest, where it differs."""
+    inner = [] if vm.inner_name == vm.name else [vm.inner_name]
+    return [f"{vm.name}.{place.network}.{DOMAIN}", vm.name, *inner]
 
 
 def check_cpus(count: int, host_cpus: int) -> int:

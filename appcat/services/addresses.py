@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from appcat.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from appcat.model.network import (
@@ -87,72 +87,6 @@ def place(
     return tuple(_place(book, network_for(ctx, joining.network), joining, vm, next(slots)) for joining in joinings)
 
 
-def inherit(
-    ctx: Context,
-    source: Vm,
-    joinings: Sequence[Joining] | None,
-    *,
-    vm: str,
-    instant: bool = False,
-    fork: bool = False,
-    book: Book | None = None,
-) -> tuple[Attachment, ...]:
-    """Places for a clone of ``source`` called ``vm``: MACs and addresses of its own on the same networks, or on those of
-    ``joinings``. What is ``instant`` has the cards of its source, so each of them has to go somewhere.
-
-    A ``fork`` keeps MAC and address where a card goes to another network with the same subnet and the address is free.
-    The caller holds the allocation lock. Raises as ``place``.
-    """
-    wished = wishes(source, joinings, instant=instant)
-    if not wished:
-        return ()
-    check_joinings(wished)
-    book = book or read_book(ctx)
-    before = source.networks if instant else ()
-    given = []
-    for number, joining in enumerate(wished):
-        network = network_for(ctx, joining.network)
-        slot = before[number].slot if instant else number
-        kept = _kept(ctx, book, before[number], network, joining) if fork and instant else None
-        if kept:
-            book.note(vm, kept)
-        given.append(kept or _place(book, network, joining, vm, slot))
-    return tuple(given)
-
-
-def wishes(source: Vm, joinings: Sequence[Joining] | None, *, instant: bool) -> tuple[Joining, ...]:
-    """Where a clone of ``source`` is to be: where the source is unless told otherwise.
-
-    Raises InvalidInput when that does not fit the cards that an ``instant`` clone has from its source.
-    """
-    if joinings is None:
-        return tuple(Joining(place.network) for place in source.networks)
-    if instant and len(joinings) != len(source.networks):
-        have = len(source.networks)
-        raise InvalidInput(
-            f"an instant clone of {source.name} is on {have} network{'' if have == 1 else 's'}, as its source is, "
-            f"not on {len(joinings)}",
-            hint="say of each where it goes instead, or attach and detach afterwards: appcat vm network attach",
-        )
-    return tuple(joinings)
-
-
-def check_clones(
-    ctx: Context, source: Vm, joinings: Sequence[Joining] | None, names: Sequence[str], *, instant: bool
-) -> None:
-    """Refuse, before anything is made, networks that clones of ``source`` called ``names`` cannot be on.
-
-    Raises InvalidInput, NotFound, AddressInUse, NetworkFull, Broken.
-    """
-    wished = wishes(source, joinings, instant=instant)
-    if len(names) > 1 and (given := [joining for joining in wished if joining.address]):
-        raise InvalidInput(
-            f"{len(names)} clones cannot all have the address {given[0].address}",
-            hint="give networks without addresses, or make one clone at a time",
-        )
-    check(ctx, wished)
-
-
 def check(ctx: Context, joinings: Sequence[Joining], have: Sequence[Attachment] = ()) -> None:
     """Refuse what ``place`` would, without a lock and without making anything; raises as it does."""
     check_joinings(joinings, have)
@@ -214,15 +148,6 @@ def network_of(ctx: Context, place: Attachment) -> Network:
     except NotFound as error:
         error.hint = f"make it again (appcat network create {place.network}), or take vms off: appcat vm network detach"
         raise
-
-
-def _kept(ctx: Context, book: Book, before: Attachment, network: Network, joining: Joining) -> Attachment | None:
-    """The same MAC and address on another network, for a fork's card that goes there; None where that cannot be."""
-    if network.name == before.network or joining.address not in ("", before.address):
-        return None
-    if network.subnet != network_of(ctx, before).subnet or book.owner(network.name, before.address):
-        return None
-    return replace(before, network=network.name)
 
 
 def _place(book: Book, network: Network, joining: Joining, vm: str, slot: int) -> Attachment:

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from appcat.errors import AppcatError, Cancelled
-from appcat.model.network import Joining
 from appcat.model.vm import CloneKind, Vm
 from appcat.qemu import img
 from appcat.qemu.agent import Agent
 from appcat.qemu.monitor import Monitor
-from appcat.services import addresses, overlays
+from appcat.services import overlays
 from appcat.services.admission import check_space
 from appcat.services.bases import layers, sweep_layers
 from appcat.services.changing import changing
@@ -33,29 +32,17 @@ log = logging.getLogger(__name__)
 FREEZE_PATIENCE = 10.0
 
 
-def clone_disks(
-    ctx: Context, source: Vm, names: Sequence[str], kind: CloneKind, joinings: Sequence[Joining] | None = None
-) -> tuple[Outcome, ...]:
-    """Clones called ``names``, each whole or not at all, on the networks of ``joinings`` or of the source.
-
-    Raises InsufficientSpace, Busy before anything is made.
-    """
+def clone_disks(ctx: Context, source: Vm, names: Sequence[str], kind: CloneKind) -> tuple[Outcome, ...]:
+    """Clones called ``names``, each whole or not at all; raises InsufficientSpace, Busy before anything is made."""
     check_space(ctx.layout.home, sum(_size(ctx, source, kind) for _ in names))
     with _frozen_disks(ctx, source.name, kind) as (vm, files):
-        outcomes = tuple(_on_disk(ctx, vm, files, name, kind, joinings) for name in names)
+        outcomes = tuple(_on_disk(ctx, vm, files, name, kind) for name in names)
     sweep_layers(ctx)
     inform_of(ctx, outcomes)
     return outcomes
 
 
-def _on_disk(
-    ctx: Context,
-    source: Vm,
-    files: Sequence[Path],
-    name: str,
-    kind: CloneKind,
-    joinings: Sequence[Joining] | None,
-) -> Outcome:
+def _on_disk(ctx: Context, source: Vm, files: Sequence[Path], name: str, kind: CloneKind) -> Outcome:
     """A clone that is powered off."""
     begun = time.monotonic()
     ctx.progress(f"cloning {source.name} to {name}", 0, 0)
@@ -63,8 +50,7 @@ def _on_disk(
         user_key(ctx)
         make_private_directory(ctx.layout.vms)
         with locks.hold(ctx.layout.home_lock, f"clone {source.name}"):
-            networks = addresses.inherit(ctx, source, joinings, vm=name)
-            vm = plan(source, name, kind, ssh_ports(ctx), networks=networks)
+            vm = plan(source, name, kind, ssh_ports(ctx))
             add(ctx, vm, files, kind)
         ctx.store.sync(name)
         return Outcome(name, vm, time.monotonic() - begun)

@@ -20,7 +20,7 @@ from appcat.model.port import PortForward, check_distinct
 from appcat.model.size import parse_memory
 from appcat.model.vm import Disk, Nic, RestartPolicy, TemplateRef, Vm, check_cpus, check_disk_name, free_slot
 from appcat.qemu import img
-from appcat.services import addresses, config, ssh_config, templates
+from appcat.services import addresses, config, neighbours, ssh_config, templates
 from appcat.services.admission import check_space, check_total_memory
 from appcat.services.context import Context, now, user_name
 from appcat.services.events import record
@@ -66,16 +66,24 @@ def made(vm: Vm) -> dict[str, object]:
 
 
 @tracked("create", admitted, made)
-def create(ctx: Context, request: CreateRequest, *, durable: bool = True) -> Vm:
+def create(ctx: Context, request: CreateRequest) -> Vm:
     """Make a vm, whole or not at all, and leave it powered off; builds its template when that is not there yet.
-
-    One that is not ``durable`` survives a power failure once it was synced (``VmStore.sync``).
 
     Raises InvalidInput, AlreadyExists, NotFound, Conflict (an address is taken), InsufficientMemory, InsufficientSpace,
     and what a template build raises.
     """
     request = with_defaults(ctx, request)
     check_request(ctx, request)
+    vm = make(ctx, request)
+    neighbours.inform_of(ctx, [vm])
+    return vm
+
+
+def make(ctx: Context, request: CreateRequest, *, durable: bool = True) -> Vm:
+    """As ``create``, for a request that is complete and checked; the vms on its networks are not told of it yet.
+
+    One that is not ``durable`` survives a power failure once it was synced (``VmStore.sync``).
+    """
     image = templates.ensure(ctx, template_of(request)).image
     user_key(ctx)
     make_private_directory(ctx.layout.vms)

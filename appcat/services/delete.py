@@ -9,6 +9,7 @@ from appcat.errors import Broken, WrongState
 from appcat.model.event import EventKind
 from appcat.model.shapes import VmInfo
 from appcat.model.vm import CloneKind
+from appcat.services import neighbours
 from appcat.services.bases import sweep, sweep_layers
 from appcat.services.context import Context
 from appcat.services.events import record
@@ -59,8 +60,10 @@ def delete(ctx: Context, name: str, *, force: bool = False) -> None:
             raise WrongState(
                 f"{name} is running", hint=f"stop it first, or: appcat vm delete --force {name}", code="vm-running"
             )
+        vm = None
         try:
-            uuid = ctx.store.load(name).uuid
+            vm = ctx.store.load(name)
+            uuid = vm.uuid
         except Broken as error:
             if not force:
                 error.hint = f"if you do not need it any more: appcat vm delete --force {name}"
@@ -72,5 +75,7 @@ def delete(ctx: Context, name: str, *, force: bool = False) -> None:
         record(ctx, EventKind.VM_DELETED, name, uuid=uuid)
         if uuid:
             remove_tree(ctx.layout.runtime(uuid).root)
+    if vm:
+        neighbours.inform_of(ctx, [vm])
     sweep(ctx)
     sweep_layers(ctx)

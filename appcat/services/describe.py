@@ -10,6 +10,7 @@ from appcat.errors import AppcatError
 from appcat.model.codec import encode
 from appcat.model.run import Run
 from appcat.model.shapes import (
+    AttachmentInfo,
     CheckInfo,
     CloneFailure,
     CloneInfo,
@@ -26,7 +27,7 @@ from appcat.model.shapes import (
     VmInfo,
 )
 from appcat.model.status import Observation, Status
-from appcat.model.vm import Vm
+from appcat.model.vm import Vm, place_names
 from appcat.services.context import Context
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def _spec(vm: Vm) -> dict[str, Any]:
         "ports": [encode(port) for port in vm.ports],
         "disks": [encode(disk) for disk in vm.disks],
         "mac": vm.nics[0].mac,
+        "address": vm.address,
+        "networks": describe_attachments(vm),
         "restart": str(vm.restart),
         "autostart": vm.autostart,
         "parent": encode(vm.parent),
@@ -94,6 +97,11 @@ def _spec(vm: Vm) -> dict[str, Any]:
         "node": vm.node,
         "created": vm.created,
     }
+
+
+def describe_attachments(vm: Vm) -> list[AttachmentInfo]:
+    """The vm's places on private networks."""
+    return [cast(AttachmentInfo, {**encode(place), "names": place_names(vm, place)}) for place in vm.networks]
 
 
 def describe_clones(done: Cloned, facts: Sequence[Facts] = ()) -> CloneInfo:

@@ -60,9 +60,9 @@ def home_of(login: str) -> str:
     return "/root" if login == "root" else f"/home/{login}"
 
 
-def identity_document(ctx: Context, vm: Vm, image: Image) -> str:
-    """What the guest reads at boot."""
-    return document("boot", surrounded(ctx, vm, statements(identity_of(ctx, vm, image))))
+def identity_document(ctx: Context, vm: Vm, image: Image, networks: Sequence[str]) -> str:
+    """What the guest reads at boot; ``networks`` says it what it is on private ones (``neighbours``)."""
+    return document("boot", surrounded(ctx, vm, [*statements(identity_of(ctx, vm, image)), *networks]))
 
 
 def become(ctx: Context, vm: Vm, identity: Sequence[str], let_go: Callable[[], object]) -> None:

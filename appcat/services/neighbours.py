@@ -11,15 +11,14 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from appcat.errors import AppcatError, NotFound
 from appcat.guest import program
 from appcat.guest.identity import hosts, hosts_statement, link_statements
 from appcat.model.machine import HOTPLUG_PORTS
-from appcat.model.network import DOMAIN, Attachment
-from appcat.model.vm import Vm
+from appcat.model.vm import Vm, place_names
 from appcat.qemu.argv import FIRST_PORT_SLOT, FUNCTIONS
 from appcat.services.addresses import network_of
 from appcat.services.context import Context
@@ -56,16 +55,10 @@ def interface_of(slot: int) -> str:
     return f"@{FIRST_PORT_SLOT + device:x}.{function}"
 
 
-def names_of(vm: Vm, place: Attachment) -> list[str]:
-    """What the vm is called on a network. A fork's inner name is the last, and another vm's own name goes before it."""
-    inner = [] if vm.inner_name == vm.name else [vm.inner_name]
-    return [f"{vm.name}.{place.network}.{DOMAIN}", vm.name, *inner]
-
-
 def host_lines(vm: Vm, vms: Sequence[Vm]) -> list[str]:
     """Lines of ``/etc/hosts`` for all that ``vm`` reaches by name, itself first; none when it is on no network.
 
-    A short name stands once: first it is one's own, then that of the vm that is really called so.
+    A short name stands once. It is one's own, else that of the vm that is really called so, else a fork's inner one.
     """
     on = {place.network for place in vm.networks}
     others = [(other, place) for other in vms for place in other.networks if place.network in on]
@@ -75,7 +68,7 @@ def host_lines(vm: Vm, vms: Sequence[Vm]) -> list[str]:
     taken = set(NEVER_AN_ALIAS)
     lines = []
     for member, place in [*((vm, place) for place in vm.networks), *others]:
-        full, name, *inner = names_of(member, place)
+        full, name, *inner = place_names(member, place)
         short = [name, *(alias for alias in inner if member is vm or alias not in real)]
         lines.append(" ".join([place.address, full, *(alias for alias in short if alias not in taken)]))
         taken.update(short)
@@ -136,6 +129,11 @@ def inform(ctx: Context, networks: Collection[str], but: Collection[str] = ()) -
                 pool.map(lambda name: _tell_by(ctx.undisturbed(), name, deadline), behind)
     except (AppcatError, OSError) as error:
         log.warning("members of %s were not told: %s", ", ".join(networks), error)
+
+
+def inform_of(ctx: Context, vms: Iterable[Vm]) -> None:
+    """Tell the running members of these vms' networks of them: they are new, are called otherwise, or are gone."""
+    inform(ctx, {place.network for vm in vms for place in vm.networks})
 
 
 def catch_up(ctx: Context, name: str) -> None:

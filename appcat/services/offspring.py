@@ -12,7 +12,6 @@ from pathlib import Path
 from appcat.errors import AppcatError
 from appcat.guest.identity import SshKey
 from appcat.model.event import EventKind
-from appcat.model.network import Attachment
 from appcat.model.vm import CloneKind, Disk, Nic, Parent, Vm
 from appcat.qemu import img
 from appcat.services.addresses import random_mac
@@ -35,18 +34,8 @@ class Outcome:
     error: AppcatError | None = None
 
 
-def plan(
-    source: Vm,
-    name: str,
-    kind: CloneKind,
-    taken: set[int],
-    fork: bool = False,
-    networks: tuple[Attachment, ...] = (),
-) -> Vm:
-    """A clone of ``source`` on ``networks``; its SSH port is added to those ``taken``.
-
-    The caller holds the allocation lock, under which it got the places (``addresses.inherit``).
-    """
+def plan(source: Vm, name: str, kind: CloneKind, taken: set[int], fork: bool = False) -> Vm:
+    """A clone of ``source``; its SSH port is added to those ``taken``. The caller holds the allocation lock."""
     identifier = uuid.uuid4()
     port = free_ssh_port(taken, identifier.int % 10_000)
     taken.add(port)
@@ -61,7 +50,6 @@ def plan(
         nics=source.nics if fork else tuple(Nic(random_mac()) for _ in source.nics),
         disks=tuple(dataclasses.replace(disk, file=f"{disk.name}.qcow2") for disk in source.disks),
         ports=(),
-        networks=networks,
         autostart=False,
         parent=Parent(source.name, source.uuid, kind),
         owner=user_name(),

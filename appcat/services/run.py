@@ -5,11 +5,20 @@ from __future__ import annotations
 from appcat.errors import InsufficientSpace
 from appcat.model.image import Image
 from appcat.model.vm import Vm
-from appcat.services import guests, keeping, templates
+from appcat.services import guests, keeping, neighbours, templates
 from appcat.services.admission import check_clones, check_memory, check_port
 from appcat.services.begin import begin
 from appcat.services.context import Context
-from appcat.services.create import CreateRequest, admitted, check_request, create, made, template_of, with_defaults
+from appcat.services.create import (
+    CreateRequest,
+    admitted,
+    check_request,
+    create,
+    made,
+    make,
+    template_of,
+    with_defaults,
+)
 from appcat.services.operations import tracked
 from appcat.services.patience import READY_DEADLINE
 from appcat.services.warm import warm_base
@@ -68,7 +77,7 @@ def _run_warm(ctx: Context, request: CreateRequest) -> Vm:
     cpus, memory = _size(stored.image, request)
     check_clones(ctx, [memory])
     with warm_base(ctx, stored, cpus, memory, len(request.networks or ())) as (base, use):
-        vm = create(ctx, request, durable=False)
+        vm = make(ctx, request, durable=False)
         try:
             with locks.hold(ctx.layout.vm(vm.name).op_lock, "run"):
                 vm = begin(ctx, vm, base, use)
@@ -76,6 +85,7 @@ def _run_warm(ctx: Context, request: CreateRequest) -> Vm:
         except BaseException:
             _delete(ctx.undisturbed(), vm.name)
             raise
+    neighbours.inform_of(ctx, [vm])
     keeping.ensure(ctx)
     return vm
 

@@ -26,6 +26,7 @@ from appcat.services.context import Context, now
 from appcat.services.disks import settle_disks
 from appcat.services.events import record, record_ready
 from appcat.services.guests import identity_document
+from appcat.services.neighbours import catch_up, network_statements, note_told
 from appcat.services.observe import ended_by, qemu_last_words, qemu_output
 from appcat.services.operations import existing, tracked
 from appcat.services.patience import READY_DEADLINE
@@ -73,6 +74,8 @@ def start(ctx: Context, name: str, *, ready_within: float | None = READY_DEADLIN
             raise
         started = _ensure_running(ctx, name)
         wait_ready(ctx, started.vm, ready_within)
+    if started.vm.networks:  # who joined them while it booted
+        catch_up(ctx, name)
     return started
 
 
@@ -170,7 +173,9 @@ def _run_qemu(ctx: Context, vm: Vm, stored: StoredImage) -> None:
     ctx.progress(f"starting {vm.name}", 0, 0)
     paths, runtime = ctx.layout.vm(vm.name), ctx.layout.runtime(vm.uuid)
     machines.claim_runtime(runtime)
-    write_atomic(paths.identity, identity_document(ctx, vm, stored.image), durable=False)
+    networks = network_statements(ctx, vm)
+    write_atomic(paths.identity, identity_document(ctx, vm, stored.image, networks), durable=False)
+    note_told(ctx, vm, networks)
     write_ssh_config(ctx, vm)
     try:
         child = _spawn(ctx, vm, stored)

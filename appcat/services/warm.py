@@ -21,7 +21,7 @@ from pathlib import Path
 
 from appcat.errors import NotFound
 from appcat.guest import program
-from appcat.guest.identity import Identity, SshKey, clock_statement, document, statements
+from appcat.guest.identity import Identity, SshKey, clock_statement, document, hosts, hosts_statement, statements
 from appcat.model.base import Base
 from appcat.model.machine import Purpose, pinned_machine
 from appcat.model.network import Attachment
@@ -137,7 +137,8 @@ def _make(ctx: Context, vm: Vm, stored: StoredImage, identifier: str, paths: Bas
     memory = place_memory(ctx, paths, vm.memory)
     runtime = ctx.layout.runtime(identifier)
     machines.claim_runtime(runtime)
-    write_atomic(paths.identity, document("boot", statements(_identity(vm, stored))), durable=False)
+    identity = [*statements(_identity(vm, stored)), hosts_statement(hosts(vm.name))]
+    write_atomic(paths.identity, document("boot", identity), durable=False)
     with cables.laid(ctx, identifier, vm.networks) as laid:
         wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.FOUNT, memory=memory, ports=laid.wiring)
         child = _spawn(ctx, argv.argv(vm, machines.boot_of(stored), wiring, ctx.host), identifier, paths, laid)

@@ -13,10 +13,16 @@
  *   mac INTERFACE aa:bb:cc:dd:ee:ff            before its address: an interface loses routes when it gets another
  *   address INTERFACE A.B.C.D/PREFIX [GATEWAY]
  *   file OCTAL-MODE PATH [BASE64]              replaced at once, never half written; directories are made
+ *   section OCTAL-MODE PATH [BASE64]           the same, but only for what stands between the lines "# appcat begin" and
+ *                                              "# appcat end", which are added at the end where they are missing;
+ *                                              without BASE64 they are taken out
  *   entropy BASE64                             credited, and the kernel's generator is seeded anew
  *   clock SECONDS[.NANOSECONDS]                since the epoch
  *   hooks DIRECTORY [SECONDS]                  runs the executables in it in order of name, each for SECONDS at most (5)
  *   end
+ *
+ * INTERFACE is a name, or @SLOT.FUNCTION (hexadecimal): what is behind the PCI root port at that address, which may have
+ * been plugged in this moment, and is waited for.
  *
  * The whole document is checked before its first statement is applied. Statements are applied in order and the first
  * that fails ends it. The reply is one line, "ok ID" or "error ID LINE MESSAGE" (LINE 0: the document as such). A line
@@ -48,8 +54,11 @@
 #define PORT_NAME "org.appcat.guest.0"
 #define HEADER "appcat-guest "
 #define VERSION "1"
+#define SECTION_BEGIN "# appcat begin"
+#define SECTION_END "# appcat end"
+#define BEHIND_PORT "/sys/bus/pci/devices/0000:00:%s/0000:*/virtio*/net/*"
 
-enum { DOCUMENT_MAX = 256 * 1024, LINES_MAX = 256, WORDS_MAX = 4, ID_MAX = 64, STALL_SECONDS = 10, ANSWER_SECONDS = 1, HOOK_SECONDS = 5, RELAY_SECONDS = 3600 };
+enum { DOCUMENT_MAX = 256 * 1024, LINES_MAX = 256, WORDS_MAX = 4, ID_MAX = 64, STALL_SECONDS = 10, ANSWER_SECONDS = 1, HOOK_SECONDS = 5, RELAY_SECONDS = 3600, PLUG_SECONDS = 5, SECTION_FILE_MAX = 1024 * 1024 };
 
 /* From linux/random.h, to do without the kernel's headers. */
 #define RNDADDENTROPY _IOW('R', 0x03, int[2])
@@ -140,6 +149,11 @@ static int parse_ipv4(const char *text, struct in_addr *address)
 
 static int check_interface(const char *name)
 {
+    static const char hex[] = "0123456789abcdef";
+
+    if (name[0] == '@')
+        return strlen(name) == 5 && strspn(name + 1, hex) == 2 && name[3] == '.' && strspn(name + 4, "01234567") == 1
+                   ? 0 : refuse("%.40s is not a root port: @SLOT.FUNCTION", name);
     return strlen(name) < IFNAMSIZ && !strchr(name, '/') ? 0 : refuse("%.40s is not an interface name", name);
 }
 
@@ -237,6 +251,28 @@ static int interface_request(int request, const char *name, struct ifreq *value)
     return failed ? refuse_errno(name) : 0;
 }
 
+/* The interface that a statement means; one behind a root port may take a moment to appear. */
+static int find_interface(const char *word, char name[IFNAMSIZ])
+{
+    char pattern[sizeof BEHIND_PORT + 8];
+    glob_t found;
+
+    snprintf(name, IFNAMSIZ, "%s", word);
+    if (word[0] != '@')
+        return 0;
+    snprintf(pattern, sizeof pattern, BEHIND_PORT, word + 1);
+    for (int waited = 0; waited < PLUG_SECONDS * 1000; waited += 10) {
+        int missing = glob(pattern, 0, NULL, &found);
+        if (!missing) {
+            snprintf(name, IFNAMSIZ, "%s", strrchr(found.gl_pathv[0], '/') + 1);
+            globfree(&found);
+            return 0;
+        }
+        usleep(10000);
+    }
+    return refuse("there is no network card at %.40s", word);
+}
+
 static int set_up(const char *name, int up)
 {
     struct ifreq flags = {0};
@@ -268,19 +304,22 @@ static int mac(char **words, int only_check)
 {
     struct ifreq hardware = {0}, flags = {0};
     unsigned char wanted[6];
+    char name[IFNAMSIZ];
 
     if (check_interface(words[0]) || parse_mac(words[1], wanted))
         return -1;
     if (only_check)
         return 0;
-    if (interface_request(SIOCGIFHWADDR, words[0], &hardware) || interface_request(SIOCGIFFLAGS, words[0], &flags))
+    if (find_interface(words[0], name))
+        return -1;
+    if (interface_request(SIOCGIFHWADDR, name, &hardware) || interface_request(SIOCGIFFLAGS, name, &flags))
         return -1;
     if (!memcmp(hardware.ifr_hwaddr.sa_data, wanted, 6))
         return 0;
     memcpy(hardware.ifr_hwaddr.sa_data, wanted, 6);
-    if (announce(words[0]) || set_up(words[0], 0) || interface_request(SIOCSIFHWADDR, words[0], &hardware))
+    if (announce(name) || set_up(name, 0) || interface_request(SIOCSIFHWADDR, name, &hardware))
         return -1;
-    return set_up(words[0], flags.ifr_flags & IFF_UP);
+    return set_up(name, flags.ifr_flags & IFF_UP);
 }
 
 static int set_address(int request, const char *name, struct in_addr address)
@@ -316,7 +355,7 @@ static int address(char **words, int only_check)
 {
     struct in_addr own, gateway, netmask;
     unsigned long prefix;
-    char text[20], *slash;
+    char text[20], name[IFNAMSIZ], *slash;
 
     snprintf(text, sizeof text, "%s", words[1]);
     slash = strchr(text, '/');
@@ -330,9 +369,9 @@ static int address(char **words, int only_check)
     if (only_check)
         return 0;
     netmask.s_addr = prefix ? htonl(~0u << (32 - prefix)) : 0;
-    if (set_up("lo", 1) || set_address(SIOCSIFADDR, words[0], own) || set_address(SIOCSIFNETMASK, words[0], netmask))
+    if (find_interface(words[0], name) || set_up("lo", 1))
         return -1;
-    if (set_up(words[0], 1))
+    if (set_address(SIOCSIFADDR, name, own) || set_address(SIOCSIFNETMASK, name, netmask) || set_up(name, 1))
         return -1;
     return words[2] ? set_gateway(gateway) : 0;
 }
@@ -346,6 +385,104 @@ static int file(char **words, int only_check)
     if (parse_number(words[0], 8, 07777, &mode) || check_path(words[1]) || decode(text, NULL) < 0)
         return -1;
     return only_check ? 0 : write_file(words[1], content, decode(text, content), mode);
+}
+
+/* The content of a file, ended by a zero; empty where there is none, NULL when it cannot be had. The caller frees it. */
+static char *read_file(const char *path)
+{
+    char *content = malloc(SECTION_FILE_MAX + 1);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = 0, used = 0;
+
+    if (content && (fd >= 0 || errno == ENOENT)) {
+        while (fd >= 0 && used < SECTION_FILE_MAX && (got = read(fd, content + used, SECTION_FILE_MAX - used)) > 0)
+            used += got;
+        content[used] = 0;
+    }
+    if (!content || (fd < 0 && errno != ENOENT) || got < 0)
+        refuse_errno(path);
+    else if (used == SECTION_FILE_MAX || strlen(content) != (size_t)used)
+        refuse("%.200s is too large, or no text", path);
+    else
+        got = 1;
+    close(fd);
+    if (got == 1)
+        return content;
+    free(content);
+    return NULL;
+}
+
+static int is_mark(const char *line, const char *mark)
+{
+    size_t length = strlen(mark);
+
+    return !strncmp(line, mark, length) && (!line[length] || line[length] == '\n');
+}
+
+/* Where the section of a text begins, and how long it is with its marks; at the end, with length 0, if there is none.
+ * It is from a mark of its beginning to the next of its end: of several beginnings, whoever left them, the last. */
+static char *find_section(char *text, size_t *length)
+{
+    char *begin = NULL, *line = text, *next;
+
+    for (; *line; line = next) {
+        next = strchr(line, '\n');
+        next = next ? next + 1 : line + strlen(line);
+        if (is_mark(line, SECTION_BEGIN))
+            begin = line;
+        else if (begin && is_mark(line, SECTION_END))
+            return *length = next - begin, begin;
+    }
+    return *length = 0, line;
+}
+
+/* The whole file with `content` as its section, or without one where that is empty. */
+static int write_section(const char *path, char *text, const char *content, mode_t mode)
+{
+    size_t length, before, room;
+    char *begin = find_section(text, &length), *whole;
+    const char *missing, *end = "";
+    int failed;
+
+    if (!length && !*content)
+        return 0;
+    before = begin - text;
+    missing = before && begin[-1] != '\n' ? "\n" : "";
+    if (*content && content[strlen(content) - 1] != '\n')
+        end = "\n";
+    room = strlen(text) + strlen(content) + strlen(SECTION_BEGIN SECTION_END) + 5;
+    whole = malloc(room);
+    if (!whole)
+        return refuse_errno(path);
+    if (*content)
+        snprintf(whole, room, "%.*s%s" SECTION_BEGIN "\n%s%s" SECTION_END "\n%s", (int)before, text, missing, content, end,
+                 begin + length);
+    else
+        snprintf(whole, room, "%.*s%s", (int)before, text, begin + length);
+    failed = write_file(path, whole, strlen(whole), mode);
+    free(whole);
+    return failed;
+}
+
+static int section(char **words, int only_check)
+{
+    static char content[DOCUMENT_MAX];
+    const char *text = words[2] ? words[2] : "";
+    unsigned long mode;
+    char *old;
+    int failed;
+
+    if (parse_number(words[0], 8, 07777, &mode) || check_path(words[1]) || decode(text, NULL) < 0)
+        return -1;
+    if (only_check)
+        return 0;
+    content[decode(text, (unsigned char *)content)] = 0;
+    old = read_file(words[1]);
+    if (!old)
+        return -1;
+    failed = write_section(words[1], old, content, mode);
+    free(old);
+    return failed;
 }
 
 static int entropy(char **words, int only_check)
@@ -462,7 +599,8 @@ static const struct statement {
 } statements[] = {
     {"hostname", 1, 1, hostname}, {"machine-id", 1, 1, machine_id}, {"mac", 2, 2, mac},
     {"address", 2, 3, address},   {"file", 2, 3, file},             {"entropy", 1, 1, entropy},
-    {"clock", 1, 1, set_clock},   {"hooks", 1, 2, hooks},           {"end", 0, 0, end},
+    {"clock", 1, 1, set_clock},   {"hooks", 1, 2, hooks},           {"section", 2, 3, section},
+    {"end", 0, 0, end},
 };
 
 /* ---- documents ---- */
