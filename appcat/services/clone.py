@@ -16,17 +16,18 @@ from appcat.model.base import Base
 from appcat.model.event import EventKind
 from appcat.model.name import check_name
 from appcat.model.vm import CloneKind, Vm
-from appcat.services import addresses, keeping
+from appcat.services import keeping
 from appcat.services.admission import check_clones
 from appcat.services.bases import layers
 from appcat.services.begin import begin
 from appcat.services.clone_disks import clone_disks
+from appcat.services.clone_networks import check_networks, inform_of, instead, places_of_instant
 from appcat.services.context import Context
 from appcat.services.events import record
 from appcat.services.freeze import frozen
 from appcat.services.keys import user_key
 from appcat.services.observe import is_alive
-from appcat.services.offspring import Outcome, add, inform_of, plan
+from appcat.services.offspring import Outcome, add, plan
 from appcat.services.operations import Running, operation
 from appcat.services.ssh_ports import ssh_ports
 from appcat.store import locks
@@ -95,7 +96,7 @@ def check_clone(ctx: Context, request: CloneRequest) -> None:
 def _admit(ctx: Context, request: CloneRequest) -> tuple[Vm, CloneKind]:
     source = _check(ctx, request)
     kind = _kind(ctx, request)
-    addresses.check_clones(ctx, source, request.networks, request.names, instant=kind is CloneKind.INSTANT)
+    check_networks(ctx, source, request.names, kind, request.networks)
     return source, kind
 
 
@@ -128,7 +129,7 @@ def clone_set(
     """
     sources = [_check(ctx, CloneRequest(source, (name,), CloneKind.INSTANT)) for source, name in pairs]
     for source, (_, name) in zip(sources, pairs, strict=True):
-        addresses.check_clones(ctx, source, _instead(source, networks), (name,), instant=True)
+        check_networks(ctx, source, (name,), CloneKind.INSTANT, instead(source, networks))
     with operation(ctx, "clone_set", [name for pair in pairs for name in pair]) as running:
         done = _clone_set(running.ctx, pairs, sources, fork, networks)
         _tell(running, [source for source, _ in pairs], done)
@@ -145,7 +146,7 @@ def _clone_set(
     check_clones(ctx, [source.memory for source in sources])
     with frozen(ctx, [source for source, _ in pairs]) as bases:
         plans = [
-            (base.base, base.use, _plan_all(ctx, base.base, (name,), fork, _instead(base.base.vm, networks))[0])
+            (base.base, base.use, _plan_all(ctx, base.base, (name,), fork, instead(base.base.vm, networks))[0])
             for (_, name), base in zip(pairs, bases, strict=True)
         ]
         outcomes = _begin_all(ctx, plans, fork)
@@ -155,13 +156,6 @@ def _clone_set(
         Cloned(CloneKind.INSTANT, (outcome,), base.stun, base.seconds, base.base.memory_used)
         for outcome, base in zip(outcomes, bases, strict=True)
     ]
-
-
-def _instead(source: Vm, networks: Mapping[str, str] | None) -> tuple[Joining, ...] | None:
-    """Where each card of ``source`` goes when ``networks`` are exchanged for others."""
-    if networks is None:
-        return None
-    return tuple(Joining(networks.get(place.network, place.network)) for place in source.networks)
 
 
 def _tell(running: Running, sources: Sequence[str], done: Sequence[Cloned]) -> None:
@@ -218,13 +212,10 @@ def _plan_all(
     planned = []
     with locks.hold(ctx.layout.home_lock, f"clone {base.vm.name}"):
         taken = ssh_ports(ctx)
-        book = addresses.read_book(ctx) if base.vm.networks else addresses.Book()
-        places = [
-            addresses.inherit(ctx, base.vm, networks, vm=name, instant=True, fork=fork, book=book) for name in names
-        ]
-        for name, there in zip(names, places, strict=True):
+        places = places_of_instant(ctx, base.vm, names, networks, fork)
+        for name in names:
             ctx.check()
-            vm = plan(base.vm, name, CloneKind.INSTANT, taken, fork, there)
+            vm = plan(base.vm, name, CloneKind.INSTANT, taken, places[name], fork)
             add(ctx, vm, files, CloneKind.INSTANT, key)
             planned.append(vm)
     return planned

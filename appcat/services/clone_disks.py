@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from appcat.errors import AppcatError, Cancelled
+from appcat.model.network import Joining
 from appcat.model.vm import CloneKind, Vm
 from appcat.qemu import img
 from appcat.qemu.agent import Agent
@@ -17,11 +18,12 @@ from appcat.services import overlays
 from appcat.services.admission import check_space
 from appcat.services.bases import layers, sweep_layers
 from appcat.services.changing import changing
+from appcat.services.clone_networks import inform_of, places
 from appcat.services.context import Context
 from appcat.services.disks import settle_disks
 from appcat.services.keys import user_key
 from appcat.services.observe import is_alive
-from appcat.services.offspring import Outcome, add, inform_of, plan
+from appcat.services.offspring import Outcome, add, plan
 from appcat.services.settle import settle
 from appcat.services.ssh_ports import ssh_ports
 from appcat.store import locks
@@ -32,17 +34,24 @@ log = logging.getLogger(__name__)
 FREEZE_PATIENCE = 10.0
 
 
-def clone_disks(ctx: Context, source: Vm, names: Sequence[str], kind: CloneKind) -> tuple[Outcome, ...]:
-    """Clones called ``names``, each whole or not at all; raises InsufficientSpace, Busy before anything is made."""
+def clone_disks(
+    ctx: Context, source: Vm, names: Sequence[str], kind: CloneKind, networks: Sequence[Joining] | None = None
+) -> tuple[Outcome, ...]:
+    """Clones called ``names``, each whole or not at all, on ``networks`` or those of the source.
+
+    Raises InsufficientSpace, Busy before anything is made.
+    """
     check_space(ctx.layout.home, sum(_size(ctx, source, kind) for _ in names))
     with _frozen_disks(ctx, source.name, kind) as (vm, files):
-        outcomes = tuple(_on_disk(ctx, vm, files, name, kind) for name in names)
+        outcomes = tuple(_on_disk(ctx, vm, files, name, kind, networks) for name in names)
     sweep_layers(ctx)
     inform_of(ctx, outcomes)
     return outcomes
 
 
-def _on_disk(ctx: Context, source: Vm, files: Sequence[Path], name: str, kind: CloneKind) -> Outcome:
+def _on_disk(
+    ctx: Context, source: Vm, files: Sequence[Path], name: str, kind: CloneKind, networks: Sequence[Joining] | None
+) -> Outcome:
     """A clone that is powered off."""
     begun = time.monotonic()
     ctx.progress(f"cloning {source.name} to {name}", 0, 0)
@@ -50,7 +59,7 @@ def _on_disk(ctx: Context, source: Vm, files: Sequence[Path], name: str, kind: C
         user_key(ctx)
         make_private_directory(ctx.layout.vms)
         with locks.hold(ctx.layout.home_lock, f"clone {source.name}"):
-            vm = plan(source, name, kind, ssh_ports(ctx))
+            vm = plan(source, name, kind, ssh_ports(ctx), places(ctx, source, name, networks))
             add(ctx, vm, files, kind)
         ctx.store.sync(name)
         return Outcome(name, vm, time.monotonic() - begun)

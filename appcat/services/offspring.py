@@ -12,13 +12,13 @@ from pathlib import Path
 from appcat.errors import AppcatError
 from appcat.guest.identity import SshKey
 from appcat.model.event import EventKind
+from appcat.model.network import Attachment
 from appcat.model.vm import CloneKind, Disk, Nic, Parent, Vm
 from appcat.qemu import img
 from appcat.services.addresses import random_mac
 from appcat.services.context import Context, now, user_name
 from appcat.services.create import write_keys
 from appcat.services.events import record
-from appcat.services.neighbours import inform
 from appcat.services.ssh_ports import free_ssh_port
 from appcat.store.files import make_private_directory
 from appcat.store.layout import VmPaths
@@ -34,8 +34,17 @@ class Outcome:
     error: AppcatError | None = None
 
 
-def plan(source: Vm, name: str, kind: CloneKind, taken: set[int], fork: bool = False) -> Vm:
-    """A clone of ``source``; its SSH port is added to those ``taken``. The caller holds the allocation lock."""
+def plan(
+    source: Vm,
+    name: str,
+    kind: CloneKind,
+    taken: set[int],
+    networks: tuple[Attachment, ...] = (),
+    fork: bool = False,
+) -> Vm:
+    """A clone of ``source`` with these places on ``networks``; its SSH port is added to those ``taken``. The caller
+    holds the allocation lock.
+    """
     identifier = uuid.uuid4()
     port = free_ssh_port(taken, identifier.int % 10_000)
     taken.add(port)
@@ -50,16 +59,11 @@ def plan(source: Vm, name: str, kind: CloneKind, taken: set[int], fork: bool = F
         nics=source.nics if fork else tuple(Nic(random_mac()) for _ in source.nics),
         disks=tuple(dataclasses.replace(disk, file=f"{disk.name}.qcow2") for disk in source.disks),
         ports=(),
+        networks=networks,
         autostart=False,
         parent=Parent(source.name, source.uuid, kind),
         owner=user_name(),
     )
-
-
-def inform_of(ctx: Context, outcomes: Sequence[Outcome]) -> None:
-    """Tell those who are on the new vms' networks of them; never raises."""
-    made = [outcome.vm for outcome in outcomes if outcome.vm]
-    inform(ctx, {place.network for vm in made for place in vm.networks}, but=[vm.name for vm in made])
 
 
 def add(ctx: Context, vm: Vm, files: Sequence[Path], kind: CloneKind, key: SshKey | None = None) -> None:
