@@ -15,6 +15,7 @@ from appcat.guest.identity import SshKey
 from appcat.model.base import Base
 from appcat.model.event import EventKind
 from appcat.model.name import check_name
+from appcat.model.network import Joining
 from appcat.model.vm import CloneKind, Vm
 from appcat.services import keeping
 from appcat.services.admission import check_clones
@@ -43,13 +44,15 @@ FREEZE_PATIENCE = 10.0
 @dataclass(frozen=True)
 class CloneRequest:
     """What the user asks for. ``kind`` None is instant for a vm that runs, else linked. A ``fork`` keeps the source's
-    inner identity: name, addresses, keys.
+    inner identity: name, addresses, keys. ``networks`` says where each of the source's cards goes instead of where the
+    source is; for clones that are powered off, which networks they are on.
     """
 
     source: str
     names: tuple[str, ...]
     kind: CloneKind | None = None
     fork: bool = False
+    networks: tuple[Joining, ...] | None = None
 
 
 @dataclass(frozen=True)

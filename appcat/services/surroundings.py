@@ -44,7 +44,7 @@ def _proxies(ctx: Context) -> Proxies:
     if setting == NO_PROXY:
         return NO_PROXIES
     proxies = proxies_of_host(os.environ) if setting == AS_HOST else Proxies(setting, setting)
-    direct = config.value_of(ctx, "no-proxy", parse_direct, ())
+    direct: tuple[str, ...] = config.value_of(ctx, "no-proxy", parse_direct, parse_direct(""))
     return dataclasses.replace(proxies, direct=distinct(direct, proxies.direct))
 
 
