@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from appcat.cli.output import fitted, print_table, say
+from appcat.cli.output import fitted, print_table, say, shortened
 from appcat.cli.vm_view import STYLES
 from appcat.model.shapes import AttachmentInfo, NetworkDetails, NetworkInfo
 
 INDENT = 13
+LONGEST_TWIN = 16
 
 
 def print_list(found: list[NetworkInfo]) -> None:
@@ -23,7 +24,8 @@ def print_list(found: list[NetworkInfo]) -> None:
 
 def _row(one: NetworkInfo) -> list[str]:
     subnet, internet = ("broken", "") if one["problem"] else (one["subnet"], _yes(one["internet"]))
-    return [one["name"], subnet, internet, one["twin"], " ".join(one["vms"])]
+    twin = shortened(one["twin"], LONGEST_TWIN) if sys.stdout.isatty() else one["twin"]
+    return [one["name"], subnet, internet, twin, " ".join(one["vms"])]
 
 
 def print_details(details: NetworkDetails) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 INTERRUPTED = "interrupted; what has begun goes on: see 'appcat vm list'"
 HEAD = len("Error: ")
-LEAST_NAME = 15
+LEAST_NAME = 12
 
 if TYPE_CHECKING:
     from appcat.cli.bars import Bars

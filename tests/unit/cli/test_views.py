@@ -88,7 +88,7 @@ from tests.unit.cli.test_views import network
 from appcat.cli.network_view import print_details, print_list
 name = "a-long-name-of-a-network-that-somebody-gave-it-for-a-reason"
 vms = [f"{name}-{number}" for number in range(20)]
-print_list([network(name=name, twin=name[:20], vms=[vm[-30:] for vm in vms]), network()])
+print_list([network(name=name, twin=name, vms=[vm[-30:] for vm in vms]), network()])
 print_details(network(detail="word " * 40, labels={f"key{n}": "value" for n in range(20)}, members=[]))
 """
 
