@@ -61,6 +61,7 @@ root = group_of(
     "A data center on a laptop: minimal-OS virtual machines under QEMU.",
     {
         "vm": "appcat.cli.vm",
+        "network": "appcat.cli.network",
         "template": "appcat.cli.template",
         "config": "appcat.cli.config",
         "context": "appcat.cli.context",

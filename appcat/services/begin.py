@@ -29,6 +29,7 @@ from appcat.services.neighbours import network_statements, note_told
 from appcat.services.ports import add_forward
 from appcat.services.settle import settle
 from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
+from appcat.services.surroundings import surrounded
 from appcat.store import locks
 from appcat.store.files import write_atomic
 
@@ -48,7 +49,7 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
     check_fits(base, base.vm.name, ctx.host, processor, cables.backend_here(ctx, vm.networks))
     stored = machines.image_of(ctx, vm)
     networks = network_statements(ctx, vm)
-    identity = [*statements(guests.identity_of(ctx, vm, stored.image)), *networks]
+    identity = surrounded(ctx, vm, [*statements(guests.identity_of(ctx, vm, stored.image)), *networks])
     # What the guest reads should it boot again.
     write_atomic(ctx.layout.vm(vm.name).identity, document("boot", identity), durable=False)
     child = _spawn(ctx, vm, base, use, machines.boot_of(stored))

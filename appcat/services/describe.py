@@ -167,9 +167,10 @@ def describe_template(known: KnownTemplate) -> TemplateInfo:
     }
 
 
-def describe_setting(setting: Setting) -> SettingInfo:
-    """One default."""
-    return {"key": setting.key, "value": setting.value, "source": setting.source, "help": setting.help}
+def describe_setting(setting: Setting, *, whole: bool = False) -> SettingInfo:
+    """One default, without a password that may be in it; ``whole`` with it, for who asks for this one."""
+    value = setting.value if whole else setting.shown
+    return {"key": setting.key, "value": value, "source": setting.source, "help": setting.help}
 
 
 def describe_check(check: Check) -> CheckInfo:

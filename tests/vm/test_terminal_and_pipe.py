@@ -64,6 +64,7 @@ class Case:
 
 YES = (("[y/N] ", "y\r"),)
 STOP_IDLE = ("vm kill idle",)
+LEAVE_LAB = ("vm network detach web lab", "network delete lab")
 STOP_DAEMON = ("daemon stop",)
 
 CASES: dict[str, Case] = {
@@ -118,6 +119,22 @@ CASES: dict[str, Case] = {
     "vm disk grow": Case(
         "idle more 32M", before=("vm disk add idle more 16M",), after=("vm disk remove idle more",), says="more"
     ),
+    "vm network list": Case(
+        "web", before=("network create lab", "vm network attach web lab"), after=LEAVE_LAB, says="web.lab.appcat"
+    ),
+    "vm network attach": Case("web lab", before=("network create lab",), after=LEAVE_LAB, says="lab"),
+    "vm network detach": Case(
+        "web lab",
+        before=("network create lab", "vm network attach web lab"),
+        after=("network delete lab",),
+        says="lab",
+    ),
+    "network create": Case("new --no-internet --label a=b", after=("network delete new",), says="new"),
+    "network list": Case(says="default"),
+    "network show": Case(
+        "lab", before=("network create lab", "vm network attach web lab"), after=LEAVE_LAB, says="web.lab.appcat"
+    ),
+    "network delete": Case("lab", before=("network create lab",), says="lab"),
     "template list": Case(says="pico"),
     "template build": Case("pico", listed=False, says="pico"),
     "config list": Case(says="SETTING"),
