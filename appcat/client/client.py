@@ -230,11 +230,11 @@ class Client:
 
     def add_port(self, name: str, forward: PortForward) -> bool:
         """One request."""
-        return bool(self._http.call("POST", _vm(name, "ports"), body=encode(forward))["changed"])
+        return bool(self._http.call("POST", _vm(name, "ports"), body=_port(forward))["changed"])
 
     def remove_port(self, name: str, forward: PortForward) -> None:
         """One request."""
-        self._http.call("DELETE", _vm(name, "ports"), query=encode(forward))
+        self._http.call("DELETE", _vm(name, "ports"), query=_port(forward))
 
     def list_disks(self, name: str) -> list[DiskInfo]:
         """One request; so for the three below."""
@@ -458,7 +458,14 @@ def _given(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _create(request: CreateRequest) -> dict[str, Any]:
     disks = [{"name": name, "size": size} for name, size in request.disks]
-    return _given({**encode(request), "disks": disks})
+    ports = [_port(forward) for forward in request.ports]
+    return _given({**encode(request), "disks": disks, "ports": ports})
+
+
+def _port(forward: PortForward) -> dict[str, Any]:
+    """One published by its number says where it is by not saying it."""
+    told: dict[str, Any] = encode(forward)
+    return {key: told[key] for key in ("guest", "protocol")} if forward.is_own else told
 
 
 def _events(pieces: Iterator[bytes]) -> Iterator[EventInfo]:

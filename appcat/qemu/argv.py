@@ -58,7 +58,7 @@ def argv(vm: Vm, boot: Boot, wiring: Wiring, host: Host) -> Args:
         *boot_args(boot, wiring),
         *monitor_args(wiring),
         *console_args(wiring),
-        *net_args(vm, wiring.purpose),
+        *net_args(vm, wiring),
         *port_args(wiring),
         *hotplug_args(),
         *disk_args(vm, wiring),
@@ -151,10 +151,9 @@ def console_args(wiring: Wiring) -> Args:
     return ["-chardev", _listening("console", wiring.console) + log, "-serial", "chardev:console"]
 
 
-def net_args(vm: Vm, purpose: Purpose) -> Args:
-    """NIC 0, always user-mode, with every host port the vm owns; a clone gets them once it has its identity."""
-    forwards = vm.forwards if purpose is Purpose.SOLO else ()
-    rules = "".join(f",hostfwd={forward_rule(forward)}" for forward in forwards)
+def net_args(vm: Vm, wiring: Wiring) -> Args:
+    """NIC 0, always user-mode, with the host ports that lead into it; a clone gets them once it has its identity."""
+    rules = "".join(f",hostfwd={forward_rule(forward)}" for forward in wiring.forwards)
     network = f"user,id=net0,net={USER_NETWORK},host={USER_HOST},dns={USER_DNS},dhcpstart={USER_GUEST}{rules}"
     device = f"virtio-net-pci,id=nic0,netdev=net0,mac={vm.nics[0].mac},romfile=,bus=pcie.0,addr=0x1"
     return ["-netdev", network, "-device", device]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from appcat.errors import QemuError
 from appcat.model.machine import SHARE_SLOTS, Boot, Purpose, Wiring
+from appcat.model.port import PortForward
 from appcat.model.run import Run
 from appcat.model.vm import Vm
 from appcat.qemu import argv, process
@@ -44,6 +45,7 @@ def wiring_of(
     *,
     memory: Path | None = None,
     plugged: dict[str, str] | None = None,
+    forwards: Sequence[PortForward] = (),
 ) -> Wiring:
     """What one run of ``vm`` is connected to: sockets in ``runtime``, logs in ``files``, the vm's own disks."""
     return Wiring(
@@ -60,6 +62,7 @@ def wiring_of(
         purpose=purpose,
         memory=memory,
         plugged=plugged or {},
+        forwards=tuple(forwards),
     )
 
 
