@@ -1,8 +1,8 @@
 """Port forwards: a port of the host that leads into a guest.
 
-A port is published at a stated place (``HOST:GUEST``), or by its own number alone (``2376``): then it is on the vm's own
-address, where ports of other vms cannot be in its way. Where on the host that is, ``PortForward.places`` says: the vm's
-address may change, so it is never written down with the port.
+A port is published at a stated place (``HOST:GUEST``), or by its own number alone (``2376``): then it is on the vm's
+own address, where ports of other vms cannot be in its way. Where on the host that is, ``PortForward.places`` says: the
+vm's address may change, so it is never written down with the port.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Protocol(StrEnum):
 class PortForward:
     """Connections to ``host`` on ``address`` of this computer reach ``guest`` inside the vm.
 
-    With the address ``OWN`` it is published by its number, ``guest``; ``host`` is then the port of 127.0.0.1 that it has
-    where the vm has no address of its own.
+    With the address ``OWN`` it is published by its number, ``guest``; ``host`` is then the port of 127.0.0.1 that it
+    has where the vm has no address of its own.
     """
 
     host: int
