@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appcat.guest.remote import Streams, Terminal
+    from appcat.guest.ssh import Way
     from appcat.model.operation import OperationState
     from appcat.model.port import PortForward
     from appcat.model.shapes import (
@@ -324,6 +325,12 @@ class App:
         from appcat.services.ssh_config import ssh_config
 
         return ssh_config(self.context, name)
+
+    def ssh_way(self, name: str) -> Way:
+        """As the service."""
+        from appcat.services.ssh_config import ssh_way
+
+        return ssh_way(self.context, name)
 
     def tunnel(self, name: str, port: int) -> socket.socket:
         """As the service."""

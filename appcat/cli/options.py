@@ -40,9 +40,7 @@ Disks = Annotated[
 ]
 Publish = Annotated[
     list[str] | None,
-    typer.Option(
-        "--publish", "-p", help="Publish a port: PORT or [ADDRESS:]HOST:GUEST; for UDP with /udp. May be repeated."
-    ),
+    typer.Option("--publish", "-p", help="Publish a port: PORT or [ADDRESS:]HOST:GUEST[/udp]. May be repeated."),
 ]
 Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALUE. May be repeated.")]
 Restart = Annotated[

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from appcat.model.port import PortForward
     from appcat.model.shapes import PortInfo
 
-Forward = Annotated[str, typer.Argument(help="PORT or [ADDRESS:]HOST:GUEST; for UDP with /udp.", show_default=False)]
+Forward = Annotated[str, typer.Argument(help="PORT or [ADDRESS:]HOST:GUEST[/udp].", show_default=False)]
 
 
 def list_(name: Name, as_json: Json = False) -> None:

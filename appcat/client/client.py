@@ -27,8 +27,8 @@ from appcat.store.layout import Layout
 
 if TYPE_CHECKING:
     from appcat.client.console import RemoteConsole
-    from appcat.client.ssh_access import Access
     from appcat.guest.remote import Streams, Terminal
+    from appcat.guest.ssh import Way
     from appcat.model.operation import OperationState
     from appcat.model.shapes import (
         CheckInfo,
@@ -312,17 +312,18 @@ class Client:
         """One request; the command line goes through ``appcat vm tunnel``."""
         from appcat.guest import ssh
 
-        way = self._access(name)
+        way = self.ssh_way(name)
         return ssh.command_line(way.target, way.key, way.known_hosts, command, proxy=way.proxy)
 
     def ssh_config(self, name: str) -> str:
         """One request."""
         from appcat.guest import ssh
 
-        way = self._access(name)
+        way = self.ssh_way(name)
         return ssh.config_block(way.target, way.key, way.known_hosts, proxy=way.proxy)
 
-    def _access(self, name: str) -> Access:
+    def ssh_way(self, name: str) -> Way:
+        """One request; what ssh reads is written to this home."""
         from appcat.client.ssh_access import access
 
         answer = self._http.call("GET", _vm(name, "ssh"))

@@ -139,7 +139,7 @@ def test_every_command_has_help_that_fits_the_terminal(
 
 def test_brackets_in_help_are_text(capsys: pytest.CaptureFixture[str]) -> None:
     main_module._run(["vm", "create", "--help"])
-    assert "PORT or [ADDRESS:]HOST:GUEST" in capsys.readouterr().out
+    assert "[ADDRESS:]HOST:GUEST[/udp]" in capsys.readouterr().out
 
 
 def test_version(tmp_path: Path) -> None:
