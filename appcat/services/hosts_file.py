@@ -7,7 +7,9 @@ as it is, to the byte. Names that somebody else has given already are left alone
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import re
 import shlex
 import stat
 import sys
@@ -203,6 +205,10 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         if not locks.lock_within(descriptor, LOCK_PATIENCE):
             raise Conflict(f"another program keeps {directory} locked", hint="try again later", code="busy")
+        for left in directory.glob(f".{glob.escape(path.resolve().name)}.*.tmp"):  # by one that was killed
+            if re.fullmatch(r"[0-9a-f]{12}", left.name.split(".")[-2]):
+                with contextlib.suppress(OSError):
+                    left.unlink()
         yield
     finally:
         os.close(descriptor)

@@ -6,6 +6,7 @@ from what a vm is: its networks, its template, its labels, its status.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ Json = dict[str, Any]
 def whole(vms: Sequence[VmInfo], ways: Mapping[str, ssh.Way]) -> Json:
     """The inventory as a file; ``ways`` says how ssh reaches each vm."""
     hosts = {vm["name"]: variables(ways[vm["name"]]) for vm in vms}
-    children = {group: {"hosts": dict.fromkeys(names, {})} for group, names in groups(vms).items()}
+    children: Json = {group: {"hosts": {name: {} for name in names}} for group, names in groups(vms).items()}
     return {"all": {"hosts": hosts, "children": children}}
 
 
@@ -47,7 +48,13 @@ def variables(way: ssh.Way) -> Json:
         "ansible_user": way.target.login,
         "ansible_ssh_private_key_file": str(way.key),
         "ansible_ssh_common_args": shlex.join(words),
+        **({"ansible_control_path": f"%(directory)s/{_digest(way)}"} if way.proxy else {}),
     }
+
+
+def _digest(way: ssh.Way) -> str:
+    """Tells apart vms of the same name behind different daemons: Ansible would share one connection among them."""
+    return hashlib.sha256(f"{way.target.name} {way.proxy}".encode()).hexdigest()[:10]
 
 
 def groups(vms: Sequence[VmInfo]) -> dict[str, list[str]]:
