@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appcat.guest.remote import Streams, Terminal
+    from appcat.guest.ssh import Way
     from appcat.model.network import Joining
     from appcat.model.operation import OperationState
     from appcat.model.port import PortForward
@@ -75,12 +76,14 @@ class App:
         from appcat.services.describe import describe
         from appcat.services.filters import matches, parse_filters
         from appcat.services.keeping import ensure_keeper
+        from appcat.services.listening import Listening
         from appcat.services.observe import list_vms
 
         wanted = parse_filters(list(filters))
         found = list_vms(self.context)
         ensure_keeper(self.context, found)
-        return [describe(seen) for seen in found if matches(seen, wanted)]
+        table = Listening()
+        return [describe(seen, table) for seen in found if matches(seen, wanted)]
 
     def show(self, name: str) -> VmDetails:
         """Also starts the keeper where it is missing."""
@@ -245,7 +248,7 @@ class App:
         from appcat.services.describe import describe_port
         from appcat.services.ports import list_ports
 
-        return [describe_port(forward) for forward in list_ports(self.context, name)]
+        return [describe_port(place) for place in list_ports(self.context, name)]
 
     def add_port(self, name: str, forward: PortForward) -> bool:
         """As the service."""
@@ -377,6 +380,12 @@ class App:
         from appcat.services.ssh_config import ssh_config
 
         return ssh_config(self.context, name)
+
+    def ssh_way(self, name: str) -> Way:
+        """As the service."""
+        from appcat.services.ssh_config import ssh_way
+
+        return ssh_way(self.context, name)
 
     def tunnel(self, name: str, port: int) -> socket.socket:
         """As the service."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appcat.guest.remote import Streams, Terminal
+    from appcat.guest.ssh import Way
     from appcat.model.network import Joining
     from appcat.model.operation import OperationState
     from appcat.model.port import PortForward
@@ -257,6 +258,10 @@ class Inside(Protocol):
 
     def ssh_config(self, name: str) -> str:
         """The ssh_config(5) block that makes ``ssh NAME`` work from here."""
+        ...
+
+    def ssh_way(self, name: str) -> Way:
+        """How ssh reaches the guest from here, running or not."""
         ...
 
     def tunnel(self, name: str, port: int) -> socket.socket:

@@ -65,6 +65,8 @@ root = group_of(
         "template": "appcat.cli.template",
         "config": "appcat.cli.config",
         "context": "appcat.cli.context",
+        "hosts": "appcat.cli.hosts:hosts",
+        "inventory": "appcat.cli.inventory:inventory",
         "events": "appcat.cli.events:events",
         "operation": "appcat.cli.operation",
         "keeper": "appcat.cli.keeper",

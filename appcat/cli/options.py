@@ -40,7 +40,7 @@ Disks = Annotated[
 ]
 Publish = Annotated[
     list[str] | None,
-    typer.Option("--publish", "-p", help="Forward a host port: [ADDRESS:]HOST:GUEST[/udp]. May be repeated."),
+    typer.Option("--publish", "-p", help="Publish a port: PORT or [ADDRESS:]HOST:GUEST[/udp]. May be repeated."),
 ]
 Networks = Annotated[
     list[str] | None,

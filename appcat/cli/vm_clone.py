@@ -131,7 +131,8 @@ def _tell(source: str, done: CloneInfo) -> None:
 
     if done["clones"]:
         rows = [
-            [made["name"], done["kind"], str(made["ssh_port"]), f"{made['seconds']:.2f}"] for made in done["clones"]
+            [made["name"], done["kind"], made.get("address") or str(made["ssh_port"]), f"{made['seconds']:.2f}"]
+            for made in done["clones"]
         ]
         print_table(["NAME", "CLONE", "SSH", "SECONDS"], rows, right=["SECONDS"])
     if done["kind"] == CloneKind.INSTANT:

@@ -35,14 +35,14 @@ def _row(vm: VmInfo) -> list[str]:
     status = f"busy: {vm['detail']}" if vm["status"] == Status.BUSY else vm["status"]
     if "uuid" not in vm:
         return [vm["name"], status, "", "", "", "", ""]
-    ports = " ".join(_forward(port) for port in vm["ports"])
+    ports = " ".join(dict.fromkeys(_forward(port) for port in vm["ports"]))
     return [
         vm["name"],
         status,
         vm["template"],
         str(vm["cpus"]),
         format_size(vm["memory"]),
-        str(vm["ssh"]["port"]),
+        vm.get("address") or str(vm["ssh"]["port"]),
         ports,
     ]
 
@@ -54,8 +54,11 @@ def _addresses(vm: VmInfo) -> str:
 
 
 def _forward(port: PortInfo) -> str:
-    address = "" if port["address"] == LOOPBACK else f"{port['address']}:"
+    """As it was published."""
     protocol = "/udp" if port["protocol"] == Protocol.UDP else ""
+    if port.get("own"):
+        return f"{port['guest']}{protocol}"
+    address = "" if port["address"] == LOOPBACK else f"{port['address']}:"
     return f"{address}{port['host']}:{port['guest']}{protocol}"
 
 
@@ -92,10 +95,12 @@ def _spec_facts(details: VmDetails) -> Iterator[tuple[str, str]]:
     yield "uuid", details["uuid"]
     yield "mac", details["mac"]
     ssh = details["ssh"]
-    yield "ssh", f"{ssh['user']}@{ssh['address']} port {ssh['port']}"
+    also = "".join(f" and {port}" for port in ssh.get("ports", []) if port != ssh["port"])
+    yield "ssh", f"{ssh['user']}@{ssh['address']} port {ssh['port']}{also}"
     yield "log in with", f"appcat vm ssh {details['name']}"
     for port in details["ports"]:
         yield "port", f"{port['address']}:{port['host']} -> {port['guest']}/{port['protocol']}"
+        yield "", port.get("advice", "")
     for there in details["networks"]:
         yield "network", f"{there['network']}, {there['address']}, {there['mac']}: {' '.join(there['names'])}"
     for disk in details["disks"]:

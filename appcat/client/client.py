@@ -27,8 +27,8 @@ from appcat.store.layout import Layout
 
 if TYPE_CHECKING:
     from appcat.client.console import RemoteConsole
-    from appcat.client.ssh_access import Access
     from appcat.guest.remote import Streams, Terminal
+    from appcat.guest.ssh import Way
     from appcat.model.network import Joining
     from appcat.model.operation import OperationState
     from appcat.model.shapes import (
@@ -241,11 +241,11 @@ class Client:
 
     def add_port(self, name: str, forward: PortForward) -> bool:
         """One request."""
-        return bool(self._http.call("POST", _vm(name, "ports"), body=encode(forward))["changed"])
+        return bool(self._http.call("POST", _vm(name, "ports"), body=_port(forward))["changed"])
 
     def remove_port(self, name: str, forward: PortForward) -> None:
         """One request."""
-        self._http.call("DELETE", _vm(name, "ports"), query=encode(forward))
+        self._http.call("DELETE", _vm(name, "ports"), query=_port(forward))
 
     def list_disks(self, name: str) -> list[DiskInfo]:
         """One request; so for the three below."""
@@ -353,17 +353,18 @@ class Client:
         """One request; the command line goes through ``appcat vm tunnel``."""
         from appcat.guest import ssh
 
-        way = self._access(name)
+        way = self.ssh_way(name)
         return ssh.command_line(way.target, way.key, way.known_hosts, command, proxy=way.proxy)
 
     def ssh_config(self, name: str) -> str:
         """One request."""
         from appcat.guest import ssh
 
-        way = self._access(name)
+        way = self.ssh_way(name)
         return ssh.config_block(way.target, way.key, way.known_hosts, proxy=way.proxy)
 
-    def _access(self, name: str) -> Access:
+    def ssh_way(self, name: str) -> Way:
+        """One request; what ssh reads is written to this home."""
         from appcat.client.ssh_access import access
 
         answer = self._http.call("GET", _vm(name, "ssh"))
@@ -502,12 +503,20 @@ def _given(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _create(request: CreateRequest) -> dict[str, Any]:
     disks = [{"name": name, "size": size} for name, size in request.disks]
-    return _given({**encode(request), "disks": disks, "networks": _joinings(request.networks)})
+    ports = [_port(forward) for forward in request.ports]
+    given = {**encode(request), "disks": disks, "ports": ports, "networks": _joinings(request.networks)}
+    return _given(given)
 
 
 def _joinings(networks: Sequence[Joining] | None) -> list[str] | None:
     """As ``--network`` has them; None leaves it to the other side."""
     return None if networks is None else [str(joining) for joining in networks]
+
+
+def _port(forward: PortForward) -> dict[str, Any]:
+    """One published by its number says where it is by not saying it."""
+    told: dict[str, Any] = encode(forward)
+    return {key: told[key] for key in ("guest", "protocol")} if forward.is_own else told
 
 
 def _events(pieces: Iterator[bytes]) -> Iterator[EventInfo]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from appcat.errors import AppcatError
 from appcat.guest.remote import Streams, Terminal
 from appcat.model.network import Joining
-from appcat.model.port import PortForward, Protocol
+from appcat.model.port import PortForward, Protocol, own_forward
 from appcat.model.shapes import (
     AttachmentInfo,
     CheckInfo,
@@ -68,4 +68,5 @@ __all__ = [
     "Until",
     "VmDetails",
     "VmInfo",
+    "own_forward",
 ]

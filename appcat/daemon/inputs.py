@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from appcat.errors import InvalidInput
 from appcat.model.name import check_labels, check_name
 from appcat.model.network import Joining, check_address, parse_joinings, parse_subnet
-from appcat.model.port import LOOPBACK, PortForward, Protocol
+from appcat.model.port import LOOPBACK, PortForward, Protocol, own_forward
 from appcat.model.size import check_disk_size, check_memory_size
 from appcat.model.vm import CloneKind, RestartPolicy
 from appcat.services.clone import MOST_AT_A_TIME, CloneRequest, numbered
@@ -98,11 +98,16 @@ class SizeBody(Body):
 
 
 class PortBody(Body):
-    """A port forward: connections to ``host`` on ``address`` of the host reach ``guest`` in the vm."""
+    """A port forward: connections to ``host`` on ``address`` of the host reach ``guest`` in the vm.
 
-    host: PortNumber = Field(examples=[8080])
+    Without both, ``guest`` is published by its number, on the vm's own address.
+    """
+
+    host: PortNumber | None = Field(default=None, examples=[8080])
     guest: PortNumber = Field(examples=[80])
-    address: Annotated[str, Field(max_length=15)] = Field(default=LOOPBACK, description="An IPv4 address of the host.")
+    address: Annotated[str, Field(max_length=15)] | None = Field(
+        default=None, description="An IPv4 address of the host; 127.0.0.1 unless given with `host`."
+    )
     protocol: Literal["tcp", "udp"] = "tcp"
 
     def forward(self) -> PortForward:
@@ -110,10 +115,15 @@ class PortBody(Body):
         return forward_of(self.host, self.guest, self.address, self.protocol)
 
 
-def forward_of(host: int, guest: int, address: str, protocol: str) -> PortForward:
+def forward_of(host: int | None, guest: int, address: str | None, protocol: str) -> PortForward:
     """A forward from its parts; raises InvalidInput."""
     import ipaddress
 
+    if host is None:
+        if address is not None:
+            raise InvalidInput("an address needs a port", hint="give host too, or neither", code="invalid-port")
+        return own_forward(guest, Protocol(protocol))
+    address = LOOPBACK if address is None else address
     try:
         ipaddress.IPv4Address(address)
     except ValueError as error:

@@ -16,12 +16,18 @@ else:  # what the API's document is made from needs what 3.12 brought; typer has
 
 
 class PortInfo(TypedDict):
-    """A port forward: connections to ``host`` on ``address`` reach ``guest`` inside; ``protocol`` is tcp or udp."""
+    """A port forward: connections to ``host`` on ``address`` reach ``guest`` inside; ``protocol`` is tcp or udp.
+
+    ``own``: the port was published by its number, on the vm's own address, and may be in two places there. ``advice``
+    says what keeps it from being at its number, and what to do; empty when nothing does.
+    """
 
     host: int
     guest: int
     address: str
     protocol: str
+    own: bool
+    advice: str
 
 
 class DiskInfo(TypedDict):
@@ -35,11 +41,14 @@ class DiskInfo(TypedDict):
 
 
 class SshInfo(TypedDict):
-    """Where the guest's SSH server is reached from the host that runs it, and as whom."""
+    """Where the guest's SSH server is reached from the host that runs it, and as whom; ``ports`` are all that lead
+    there.
+    """
 
     address: str
     port: int
     user: str
+    ports: list[int]
 
 
 class SshAccess(TypedDict):
@@ -159,6 +168,7 @@ class ClonedVmInfo(TypedDict):
 
     name: str
     uuid: str
+    address: str
     ssh_port: int
     seconds: float
 

@@ -56,7 +56,8 @@ def check_run(ctx: Context, request: CreateRequest) -> None:
     """Refuse what can never work, or not now, before anything is built or written; ``request`` is with defaults."""
     check_request(ctx, request)
     for forward in request.ports:
-        check_port(ctx, request.name, forward)
+        if not forward.is_own:  # others cannot be in the way of what is on the vm's own address
+            check_port(ctx, request.name, forward)
 
 
 def _run_cold(ctx: Context, request: CreateRequest, ready_within: float, remove: bool) -> Vm:

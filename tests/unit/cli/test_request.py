@@ -24,11 +24,11 @@ def test_what_is_not_given_is_left_to_the_defaults() -> None:
 
 def test_texts_become_values() -> None:
     given = request(
-        memory="512M", disk=["2G", "logs=64M"], publish=["8080:80", "53:53/udp"], label=["role=front", "note=a=b"]
+        memory="512M", disk=["2G", "logs=64M"], publish=["8080:80", "53/udp"], label=["role=front", "note=a=b"]
     )
     assert given.memory == 512 * MIB
     assert given.disks == (("data", 2 * GIB), ("logs", 64 * MIB))
-    assert given.ports == (parse_forward("8080:80"), parse_forward("53:53/udp"))
+    assert given.ports == (parse_forward("8080:80"), parse_forward("53/udp"))
     assert given.labels == {"role": "front", "note": "a=b"}
     assert given.networks is None
 
@@ -48,7 +48,7 @@ def test_networks_are_none_some_or_left_to_the_defaults() -> None:
         {"disk": ["lots"]},
         {"disk": ["../x=1G"]},
         {"disk": ["=1G"]},
-        {"publish": ["80"]},
+        {"publish": ["80:"]},
         {"network": ["none", "lab"]},
         {"network": ["lab:"]},
         {"network": ["lab:10.77.1"]},

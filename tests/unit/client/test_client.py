@@ -23,6 +23,7 @@ from appcat.client.types import (
     Protocol,
     Source,
     Until,
+    own_forward,
 )
 from appcat.errors import Conflict, InvalidInput
 from appcat.model.remote import Remote
@@ -159,6 +160,23 @@ ASKED: list[tuple[Callable[[Client], object], str, object]] = [
         lambda c: c.remove_port("web", PortForward(1, 2, protocol=Protocol.UDP)),
         "DELETE /v1/vms/web/ports?host=1&guest=2&address=127.0.0.1&protocol=udp",
         None,
+    ),
+    (
+        lambda c: c.add_port("web", own_forward(53, Protocol.UDP)),
+        "POST /v1/vms/web/ports",
+        {"guest": 53, "protocol": "udp"},
+    ),
+    (lambda c: c.remove_port("web", own_forward(80)), "DELETE /v1/vms/web/ports?guest=80&protocol=tcp", None),
+    (
+        lambda c: c.create(CreateRequest("web", ports=(own_forward(80),))),
+        "POST /v1/vms",
+        {
+            "name": "web",
+            "disks": [],
+            "ports": [{"guest": 80, "protocol": "tcp"}],
+            "labels": {},
+            "autostart": False,
+        },
     ),
     (lambda c: list(c.logs("web", Source.QEMU, tail=3)), "GET /v1/vms/web/logs?source=qemu&tail=3", None),
 ]

@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import pytest
-from appcat.services.networks import NetworkRequest
 from pydantic import BaseModel, ValidationError
 
 from appcat.daemon.inputs import (
@@ -18,17 +17,19 @@ from appcat.daemon.inputs import (
     JoiningBody,
     LabelBody,
     NetworkBody,
+    PortBody,
     StopBody,
     WaitBody,
 )
 from appcat.errors import InvalidInput
 from appcat.model.network import Joining
-from appcat.model.port import PortForward, Protocol
+from appcat.model.port import PortForward, Protocol, own_forward
 from appcat.model.size import GIB, MIB
 from appcat.model.vm import CloneKind, RestartPolicy
 from appcat.services.clone import CloneRequest
 from appcat.services.create import CreateRequest
 from appcat.services.edit import Changes
+from appcat.services.networks import NetworkRequest
 
 
 def test_whole_body_becomes_a_request() -> None:
@@ -58,6 +59,12 @@ def test_whole_body_becomes_a_request() -> None:
         restart=RestartPolicy.ON_FAILURE,
         autostart=True,
     )
+
+
+def test_a_port_alone_is_published_by_its_number() -> None:
+    bodies = [PortBody.model_validate(body) for body in ({"guest": 80}, {"guest": 53, "protocol": "udp"})]
+    assert [body.forward() for body in bodies] == [own_forward(80), own_forward(53, Protocol.UDP)]
+    assert PortBody.model_validate({"host": 8080, "guest": 80}).forward() == PortForward(8080, 80)
 
 
 def test_what_is_left_out_is_left_to_the_services() -> None:
@@ -141,6 +148,7 @@ def test_what_is_not_expected_is_refused(model: type[BaseModel], body: Any) -> N
         ({"name": "web", "labels": {"a=b": "c"}}, "invalid-label"),
         ({"name": "web", "labels": {"a": "\n"}}, "invalid-label"),
         ({"name": "web", "ports": [{"host": 1, "guest": 1, "address": "localhost"}]}, "invalid-port"),
+        ({"name": "web", "ports": [{"guest": 1, "address": "127.0.0.1"}]}, "invalid-port"),
     ],
 )
 def test_what_makes_no_sense_is_the_services_error(body: dict[str, Any], code: str) -> None:

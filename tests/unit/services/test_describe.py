@@ -25,8 +25,10 @@ def test_everything_a_program_may_want_to_know_is_plain_json() -> None:
     described = describe(Observation("web", Status.RUNNING, vm=VM, run=sample_run()))
     assert json.loads(json.dumps(described)) == described
     assert described["status"] == "running"
-    assert described["ssh"] == {"address": "127.0.0.1", "port": 20022, "user": "root"}
-    assert described["ports"] == [{"host": 53, "guest": 53, "address": "127.0.0.1", "protocol": "udp"}]
+    assert described["ssh"] == {"address": "127.0.0.1", "port": 20022, "user": "root", "ports": [20022]}
+    port = {"host": 53, "guest": 53, "address": "127.0.0.1", "protocol": "udp"}
+    assert described["ports"] == [{**port, "own": False, "advice": ""}]
+    assert described["address"] == ""
     assert described["disks"] == [{"name": "data", "file": "data.qcow2", "size": 1 << 30, "slot": 0}]
     assert described["labels"] == {"a": "b"}
     assert (described["networks"], described["address"]) == ([], "")
