@@ -127,9 +127,10 @@ class Cat:
         return [path for path in self._memory_files() if str(path) not in warm]
 
     def sockets(self) -> list[Path]:
-        """Directories of sockets."""
+        """Directories of sockets, but for the switch's."""
         mine = runtime_directory(self.home.resolve())
-        return [path for root in mine.parent.parent.glob(f"appcat-*/{mine.name}") for path in _entries(root)]
+        found = [path for root in mine.parent.parent.glob(f"appcat-*/{mine.name}") for path in _entries(root)]
+        return [path for path in found if not path.name.startswith("switch")]
 
     def left_of_clones(self) -> list[str]:
         """All that must be gone when no clone and no vm lives any more."""
@@ -217,6 +218,12 @@ def keepers_of(homes: Sequence[Path]) -> list[int]:
                 if any(text in environ for text in wanted):
                     found.append(pid)
     return found
+
+
+def switches_of(homes: Sequence[Path]) -> list[int]:
+    """Switches of these homes, which are among their arguments."""
+    wanted = {str(home.resolve()) for home in homes}
+    return [pid for pid, args in command_lines().items() if "appcat.switch" in args and wanted & set(args)]
 
 
 def wait_until(condition: Any, timeout: float = 30.0, what: str = "condition") -> None:

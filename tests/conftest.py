@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cat import Cat, keepers_of, qemus_of, wait_until
+from tests.cat import Cat, keepers_of, qemus_of, switches_of, wait_until
 
 # Started in the background by a shell, this process was told to ignore interrupts, and its children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -117,8 +117,9 @@ def signals_are_left_alone() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_qemu_left() -> Iterator[None]:
-    """After everything, nothing that this run started is alive: no QEMU and, their homes being gone, no keeper."""
+    """After everything, nothing that this run started is alive: no QEMU and, their homes being gone, no helper."""
     yield
     left = {str(home): qemus_of(home) for home in HOMES if qemus_of(home)}
     assert not left, f"QEMU left behind: {left}"
     wait_until(lambda: not keepers_of(HOMES), what="the end of the keepers")
+    wait_until(lambda: not switches_of(HOMES), what="the end of the switches")

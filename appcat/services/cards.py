@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from appcat.errors import AppcatError, QemuError
 from appcat.model.base import StateMismatch
@@ -104,14 +104,17 @@ def _given(slot: int, number: int) -> str:
 
 def _unwire(monitor: Monitor, slot: int) -> None:
     """Forget the near end of a segment whose card is gone, and what was handed over for it."""
-    _if_there(monitor, "netdev_del", "id", segment_id(slot))
+    with _may_be_gone():
+        monitor.execute("netdev_del", id=segment_id(slot))
     for number in range(MOST_DESCRIPTORS):
-        _if_there(monitor, "closefd", "fdname", _given(slot, number))
+        with _may_be_gone():
+            monitor.execute("closefd", fdname=_given(slot, number))
 
 
-def _if_there(monitor: Monitor, command: str, argument: str, name: str) -> None:
+@contextlib.contextmanager
+def _may_be_gone() -> Iterator[None]:
     try:
-        monitor.execute(command, **{argument: name})
+        yield
     except CommandRefused as error:
         if "not found" not in error.description.lower():
             raise

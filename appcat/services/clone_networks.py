@@ -69,8 +69,7 @@ def places_of_instant(
 
 def inform_of(ctx: Context, outcomes: Sequence[Outcome]) -> None:
     """Tell those who are on the new vms' networks of them."""
-    made = [outcome.vm for outcome in outcomes if outcome.vm]
-    neighbours.inform(ctx, {place.network for vm in made for place in vm.networks}, but=[vm.name for vm in made])
+    neighbours.inform_of(ctx, [outcome.vm for outcome in outcomes if outcome.vm])
 
 
 def _wanted(source: Vm, networks: Sequence[Joining] | None) -> tuple[Joining, ...]:

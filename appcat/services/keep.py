@@ -1,7 +1,8 @@
 """The keeper: the one process per home that watches, since everybody else comes and goes.
 
-It bounds the console logs, learns why a QEMU ended, restarts vms by policy and corrects guest clocks after the host
-slept. It owns nothing: all it knows is in the files, any moment is a good one to kill it, and the next one carries on.
+It bounds the console logs, learns why a QEMU ended, restarts vms by policy, corrects guest clocks after the host slept
+and tells guests who is on their networks. It owns nothing: all it knows is in the files, any moment is a good one to
+kill it, and the next one carries on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from appcat.services.bases import is_making, sweep
 from appcat.services.changing import is_unfinished, put_right
 from appcat.services.context import Context, now
 from appcat.services.events import record
+from appcat.services.herald import Herald
 from appcat.services.observe import explain_end, is_alive, qemu_last_words
 from appcat.services.operations import prune
 from appcat.services.settle import adopt, settle
@@ -43,6 +45,7 @@ CONSOLE_LIMIT = 1 << 20
 CLOCK_JUMP = 1.0
 PRUNE_EVERY = 3600.0
 FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER = 1.0, 60.0, 60.0
+NETWORKS = "private networks"  # whose troubles are nobody's: no vm can be called so
 
 STATE = codec.Kind("keeper.json", 1)
 
@@ -115,7 +118,11 @@ class Keeper:
     backoffs: dict[str, Backoff] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
     prune_due: float = 0.0
+    herald: Herald = field(init=False)
     clock_offset: float = field(default_factory=lambda: time.time() - time.monotonic())
+
+    def __post_init__(self) -> None:
+        self.herald = Herald(self.ctx)
 
     def run(self) -> None:
         """Keep until there is nothing to keep, the home is gone, or it is told to stop."""
@@ -140,10 +147,18 @@ class Keeper:
                 self.troubles.pop(name, None)
             except (AppcatError, OSError) as error:
                 self._note_trouble(name, str(error))
+        self._mind_networks()
         bound_log(self.ctx.layout.keeper_log)
         sweep(self.ctx)
         self._prune()
         self._correct_clocks()
+
+    def _mind_networks(self) -> None:
+        try:
+            self.herald.tick(self.watches)
+            self.troubles.pop(NETWORKS, None)
+        except (AppcatError, OSError) as error:
+            self._note_trouble(NETWORKS, str(error))
 
     def _prune(self) -> None:
         """Old operations, now and then: commands do it too, but there may be none for days."""
@@ -246,6 +261,8 @@ class Keeper:
                 event = watch.events.next_event(0.01)
                 if event.get("event") == "SHUTDOWN":
                     watch.shutdown_reason = str(event.get("data", {}).get("reason", ""))
+                if event.get("event") == "RESET":
+                    self.herald.was_reset(watch.run.uuid)
         except MonitorError as error:
             if error.code == "monitor-gone" and watch.events:
                 watch.events.close()
