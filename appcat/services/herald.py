@@ -18,8 +18,7 @@ from appcat.guest.patience import Errand
 from appcat.model.machine import Backend
 from appcat.model.vm import Vm
 from appcat.services.context import Context
-from appcat.services.neighbours import TELLERS, can_be_told, digest, network_statements, tell, told
-from appcat.store.files import unlink
+from appcat.services.neighbours import TELLERS, can_be_told, digest, network_statements, note_deaf, tell, told
 from appcat.switch import client
 
 log = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ class Herald:
 
     def was_reset(self, uuid: str) -> None:
         """A guest boots again, by the document of its QEMU's start: what it was told since is lost."""
-        unlink(self.ctx.layout.runtime(uuid).told)
+        note_deaf(self.ctx, uuid)
         self.trials.pop(uuid, None)
 
     def _look(self) -> None:
@@ -109,19 +108,20 @@ class Herald:
         if vm.uuid in self.errands or len(self.errands) >= TELLERS or (trial and time.monotonic() < trial.due):
             return
         known = told(self.ctx, vm)
-        if not (known or vm.networks) or known == self._digest(vm) or not can_be_told(self.ctx, vm):
+        never_was_on_any = known is None and not vm.networks
+        if never_was_on_any or known == self._digest(vm, known) or not can_be_told(self.ctx, vm):
             return
         self.errands[vm.uuid] = Errand(lambda: tell(self.ctx, vm.name, PATIENCE))
 
-    def _digest(self, vm: Vm) -> str:
-        """What stands for all that the guest should know; what it knows where that cannot be said."""
+    def _digest(self, vm: Vm, known: str | None) -> str | None:
+        """What stands for all that the guest should know; what is ``known`` to it where that cannot be said."""
         if vm.name not in self._wanted:
             try:
                 self._wanted[vm.name] = digest(network_statements(self.ctx, vm, list(self._vms.values())))
             except AppcatError as error:
                 log.warning("%s cannot be told of its networks: %s", vm.name, error)
                 self._wanted[vm.name] = ""
-        return self._wanted[vm.name] or told(self.ctx, vm)
+        return self._wanted[vm.name] or known
 
     def _mind_switch(self, vms: Collection[Vm]) -> None:
         """Traffic through a hub stands still until there is one again."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from appcat.errors import AppcatError, NotFound
+from appcat.errors import AppcatError, DeadlineExceeded, NotFound
 from appcat.guest import program
 from appcat.guest.identity import hosts, hosts_statement, link_statements
 from appcat.model.machine import HOTPLUG_PORTS
@@ -80,18 +80,30 @@ def digest(statements: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(statements).encode()).hexdigest()
 
 
-def told(ctx: Context, vm: Vm) -> str:
-    """The digest of what the guest was told last in this life; empty where that is not known."""
+def told(ctx: Context, vm: Vm) -> str | None:
+    """The digest of what the guest was told last in this life; None where it is not known whether it can be told.
+
+    Empty: it boots again, or did not answer, so it is only asked by who has time for that.
+    """
     try:
         return ctx.layout.runtime(vm.uuid).told.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
-        return ""
+        return None
 
 
 def note_told(ctx: Context, vm: Vm, statements: Sequence[str]) -> None:
     """Remember what the guest has been told. One that is not noted is told again, which does no harm."""
+    _note(ctx, vm.uuid, digest(statements))
+
+
+def note_deaf(ctx: Context, uuid: str) -> None:
+    """Remember that the guest does not answer, or boots again: what it was told is not what holds."""
+    _note(ctx, uuid, "")
+
+
+def _note(ctx: Context, uuid: str, text: str) -> None:
     with contextlib.suppress(AppcatError):
-        write_atomic(ctx.layout.runtime(vm.uuid).told, digest(statements), durable=False)
+        write_atomic(ctx.layout.runtime(uuid).told, text, durable=False)
 
 
 def tell(ctx: Context, name: str, patience: float = TELL_PATIENCE) -> bool:
@@ -108,7 +120,11 @@ def tell(ctx: Context, name: str, patience: float = TELL_PATIENCE) -> bool:
         if told(ctx, vm) == digest(lines):
             return False
         left = max(deadline - time.monotonic(), 0.1)
-        program.request(ctx.layout.runtime(vm.uuid).guest, lines, left, check=ctx.check)
+        try:
+            program.request(ctx.layout.runtime(vm.uuid).guest, lines, left, check=ctx.check)
+        except DeadlineExceeded:
+            note_deaf(ctx, vm.uuid)
+            raise
         note_told(ctx, vm, lines)
         return True
 
@@ -116,8 +132,8 @@ def tell(ctx: Context, name: str, patience: float = TELL_PATIENCE) -> bool:
 def inform(ctx: Context, networks: Collection[str], but: Collection[str] = ()) -> None:
     """Tell the running members of ``networks`` who is on them now, several at a time; never raises.
 
-    After ``INFORM_PATIENCE`` seconds at most, whoever was not told by then is left to the keeper; so is a guest that is
-    still booting.
+    After ``INFORM_PATIENCE`` seconds at most, whoever was not told by then is left to the keeper; so is at once a guest
+    that is still booting, or did not answer the last time.
     """
     if not networks:
         return
@@ -145,7 +161,8 @@ def _behind(ctx: Context, networks: Collection[str]) -> list[Vm]:
     """The members of ``networks`` whose guests are up and have been told something else than what holds now."""
     vms = readable_vms(ctx)
     members = [vm for vm in vms if any(place.network in networks for place in vm.networks)]
-    up = [vm for vm in members if ctx.layout.runtime(vm.uuid).ready.exists() and can_be_told(ctx, vm)]
+    awake = [vm for vm in members if ctx.layout.runtime(vm.uuid).ready.exists() and told(ctx, vm) != ""]
+    up = [vm for vm in awake if can_be_told(ctx, vm)]
     return [vm for vm in up if is_behind(ctx, vm, vms)]
 
 

@@ -231,7 +231,7 @@ def test_patience_follows_the_same_order(
     assert wait(ctx, 13) == 13
 
 
-@pytest.mark.parametrize("key", ["cpus", "memory", "restart", "template"])
+@pytest.mark.parametrize("key", ["cpus", "memory", "network", "restart", "template"])
 @pytest.mark.parametrize("source", ["file", "environment"])
 def test_a_bad_value_says_where_it_comes_from_and_nothing_is_made(
     ctx: Context, make: Any, monkeypatch: pytest.MonkeyPatch, key: str, source: str

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from appcat.model.machine import pinned_machine
+from appcat.model.network import Attachment, Network
 from appcat.model.run import Exit, ExitCause, Run
 from appcat.model.size import MIB
 from appcat.model.vm import Arch, Nic, TemplateRef, Vm
@@ -44,6 +45,16 @@ def sample_run(**changes: Any) -> Run:
         cpu="max,la57=off",
     )
     return dataclasses.replace(run, **changes)
+
+
+def sample_network(name: str = "lab", **changes: Any) -> Network:
+    return dataclasses.replace(Network(name, "10.77.0.0/24", created="2026-11-23T12:00:00Z"), **changes)
+
+
+def on(network: str, address: str, slot: int = 0) -> Attachment:
+    """A place on a network; its MAC follows from its address."""
+    octets = [int(octet) for octet in address.split(".")]
+    return Attachment(network, "52:54:" + ":".join(f"{octet:02x}" for octet in octets), address, slot)
 
 
 def sample_exit(cause: ExitCause) -> Exit:
