@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 10.0
 
+# Names that QEMU itself writes with "_": a property of network cards.
+UNDERSCORED = frozenset({"host_mtu"})
+
 Message = dict[str, Any]
 
 
@@ -101,7 +104,7 @@ class Monitor:
         self._count += 1
         request: Message = {"execute": command, "id": self._count}
         if arguments:
-            request["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}
+            request["arguments"] = {key if key in UNDERSCORED else key.replace("_", "-"): value for key, value in arguments.items()}
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         with self._translated():
             self._send(request, deadline)

@@ -177,7 +177,7 @@ def _cache_rules() -> tuple[Rule, ...]:
     """The cache may be one that several homes share, or a directory with other things in it."""
     images = (Rule(r"[0-9a-f]{64}|recipes|staging"),)
     packages = (Rule(r"archives|cache|incoming|updated|lists|status(?:-old)?|lock|apt\.conf"),)
-    return Rule(r"probe\.json(?:\.lock)?"), Rule("images", images), Rule("packages", packages)
+    return Rule(r"(?:probe|switch)\.json(?:\.lock)?"), Rule("images", images), Rule("packages", packages)
 
 
 def _is_vm(path: Path) -> bool:

@@ -58,6 +58,7 @@ def fill(ctx: Context) -> None:
     for directory in ("images/recipes", "images/staging", "images/" + "0a" * 32, "packages/archives"):
         make_private_directory(cache / directory)
     (cache / "probe.json").write_text("{}")
+    (cache / "switch.json").write_text("{}")
     (cache / "images" / ("0a" * 32) / "kernel").write_text("x")
     make_private_directory(ctx.settings.runtime)
     (ctx.settings.runtime / "share0").symlink_to(ctx.layout.home.parent / "user")
