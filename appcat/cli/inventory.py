@@ -22,6 +22,7 @@ def inventory(
             "--host", help="The variables of one vm, as such a script.", metavar="NAME", autocompletion=complete_vm
         ),
     ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Errors as JSON too.")] = False,
 ) -> None:
     """Print all vms as an inventory of Ansible.
 
@@ -38,6 +39,7 @@ def inventory(
     from appcat.cli.output import print_json
     from appcat.services.inventory import listed, variables, whole
 
+    del as_json  # what leaves the program knows
     appcat = engine()
     if host:
         print_json(variables(appcat.ssh_way(host)))

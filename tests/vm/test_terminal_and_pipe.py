@@ -102,8 +102,9 @@ CASES: dict[str, Case] = {
     "vm clone": Case("web copy --verify", after=("vm delete --force copy",), says="verified"),
     "vm flatten": Case("idle", says="stands on nothing already"),
     "vm label": Case("idle a=b c-", after=("vm label idle a-",), says="idle"),
-    "vm port list": Case("web", says="22"),
+    "vm port list": Case("web", says="22", listed=False),  # advice may follow
     "vm port add": Case("web {port}:80", after=("vm port remove web {port}:80",), says="80"),
+    "vm port add#number": Case("web 81", after=("vm port remove web 81",), listed=False, says="127.77."),
     "vm port remove": Case("web {port}:80", before=("vm port add web {port}:80",), says="80"),
     "vm port forward": Case(
         "web {port}:80",
@@ -141,6 +142,11 @@ CASES: dict[str, Case] = {
     "config get": Case("cpus", before=("config set cpus 1",), after=("config unset cpus",), says="1"),
     "config set": Case("cpus 1", after=("config unset cpus",)),
     "config unset": Case("cpus", before=("config set cpus 1",)),
+    "hosts": Case(says="web.appcat"),
+    "hosts#install": Case(
+        "install --file {tmp}/hosts", after=("hosts remove --file {tmp}/hosts",), listed=False, says="names of 2 vms"
+    ),
+    "inventory": Case(listed=False, says="ansible_host"),
     "events": Case("--filter kind=vm.*,kind=operation.*", says="vm.ready"),
     "operation list": Case(says="succeeded"),
     "operation show": Case("{operation}", says="succeeded"),
@@ -179,7 +185,7 @@ CASES: dict[str, Case] = {
     "vmpower suspend": Case("web", status=6),
     "vmpower pause": Case("web", after=("vm unpause web",), says="web"),
     "vmpower unpause": Case("web", before=("vm pause web",), says="web"),
-    "guest getip": Case("web", says="127.0.0.1"),
+    "guest getip": Case("web", says="127.77."),
 }
 
 

@@ -146,7 +146,6 @@ def test_every_result_is_to_be_had_as_json() -> None:
     streams = {
         *("vm exec", "vm ssh", "vm console", "vm top", "vm tunnel", "vm port forward", "completion"),
         *("daemon run", "daemon dial"),
-        "inventory",  # is JSON
     }
     without = {
         " ".join(path)
