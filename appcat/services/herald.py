@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from appcat.errors import AppcatError
 from appcat.guest.patience import Errand
 from appcat.model.machine import Backend
 from appcat.model.vm import Vm
+from appcat.services.census import Census, Mark, mark
 from appcat.services.context import Context
 from appcat.services.neighbours import TELLERS, can_be_told, digest, network_statements, note_deaf, tell, told
 from appcat.switch import client
@@ -25,10 +25,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 FIRST_DELAY, LONGEST_DELAY = 2.0, 60.0
-# File systems stamp files with a clock that ticks every few milliseconds: what is younger than this is read again.
-SETTLED_NS = 100_000_000
-
-Mark = tuple[int, ...]
 
 
 @dataclass
@@ -41,26 +37,30 @@ class Trial:
 
 @dataclass
 class Herald:
-    """What is known from the last look: the contents of files by their marks, who is being told, or is to be (by uuid).
+    """Who is being told, or is to be (by uuid), and what guests should know, reckoned when a file has changed.
 
     The threads take names from ``_queue`` and put into ``_outcomes`` what came of them; both may be touched by several.
     """
 
     ctx: Context
+    census: Census = field(init=False)
     waiting: set[str] = field(default_factory=set)
     trials: dict[str, Trial] = field(default_factory=dict)
     _queue: deque[tuple[str, str]] = field(default_factory=deque)
     _outcomes: deque[tuple[str, Exception | None]] = field(default_factory=deque)
     _tellers: list[Errand[None]] = field(default_factory=list)
-    _marks: dict[str, Mark | None] = field(default_factory=dict)
-    _vms: dict[str, Vm] = field(default_factory=dict)
+    _vms: tuple[Vm, ...] = ()
     _wanted: dict[str, str] = field(default_factory=dict)
     _backends: dict[str, tuple[Mark | None, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.census = Census(self.ctx)
+
     def tick(self, running: Collection[str]) -> None:
         """One round over the vms with these names, which run; raises NetworkError when a hub cannot be started."""
-        self._look()
-        here = [self._vms[name] for name in running if name in self._vms]
+        if (vms := self.census.vms()) is not self._vms:
+            self._vms, self._wanted = vms, {}
+        here = [vm for vm in vms if vm.name in running]
         self._harvest()
         self.trials = {uuid: trial for uuid, trial in self.trials.items() if uuid in {vm.uuid for vm in here}}
         for vm in here:
@@ -76,24 +76,6 @@ class Herald:
         """A guest boots again, by the document of its QEMU's start: what it was told since is lost."""
         note_deaf(self.ctx, uuid)
         self.trials.pop(uuid, None)
-
-    def _look(self) -> None:
-        """Read the vms' files that have changed; what guests are to be told is reckoned anew when any has."""
-        layout = self.ctx.layout
-        marks = {name: mark(layout.vm(name).spec) for name in self.ctx.store.names()}
-        networks = {f"{name}.json": mark(layout.network(name)) for name in self.ctx.networks.names()}
-        if (seen := {**marks, **networks}) == self._marks and None not in seen.values():
-            return
-        self._vms = {name: vm for name in marks if (vm := self._vm(name, marks[name])) is not None}
-        self._marks, self._wanted = seen, {}
-
-    def _vm(self, name: str, now: Mark | None) -> Vm | None:
-        if now is not None and self._marks.get(name) == now:
-            return self._vms.get(name)
-        try:
-            return self.ctx.store.load(name)
-        except AppcatError:  # broken, or gone this moment
-            return None
 
     def _harvest(self) -> None:
         """Take note of what came of those who were told."""
@@ -130,7 +112,7 @@ class Herald:
                 return
             error: Exception | None = None
             try:
-                tell(self.ctx, name, PATIENCE)
+                tell(self.ctx, name, PATIENCE, self.census)
             except Exception as failure:  # whatever it is, it must not be waited for for ever
                 error = failure
             self._outcomes.append((uuid, error))
@@ -139,7 +121,7 @@ class Herald:
         """What stands for all that the guest should know; what is ``known`` to it where that cannot be said."""
         if vm.name not in self._wanted:
             try:
-                self._wanted[vm.name] = digest(network_statements(self.ctx, vm, list(self._vms.values())))
+                self._wanted[vm.name] = digest(network_statements(self.ctx, vm, self._vms))
             except AppcatError as error:
                 log.warning("%s cannot be told of its networks: %s", vm.name, error)
                 self._wanted[vm.name] = ""
@@ -163,14 +145,3 @@ class Herald:
 def delay(count: int) -> float:
     """Seconds to wait after so many failures (from 0) in a row: doubling, up to a minute."""
     return min(FIRST_DELAY * 2.0 ** min(count, 10), LONGEST_DELAY)
-
-
-def mark(path: Path) -> Mark | None:
-    """What stands for the contents of a file that is replaced, never written in place; None when it is too young."""
-    try:
-        seen = path.stat()
-    except OSError:
-        return ()
-    if time.time_ns() - seen.st_mtime_ns < SETTLED_NS:
-        return None
-    return seen.st_mtime_ns, seen.st_ino, seen.st_size

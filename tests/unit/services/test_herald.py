@@ -4,14 +4,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from appcat.model.vm import Vm
 from appcat.services import herald as module
+from appcat.services.census import Census
 from appcat.services.context import Context
-from appcat.services.herald import Herald, delay, mark
+from appcat.services.herald import Herald, delay
 from appcat.services.keep import Keeper
 from appcat.services.neighbours import network_statements, note_told, told
 from tests.unit.support.fake_guest import FakeGuest
@@ -126,10 +126,10 @@ def test_many_are_told_in_one_round_by_a_few(ctx: Context, herald: Herald, monke
     busy: list[int] = []
     real = module.tell
 
-    def slowly(ctx: Context, name: str, patience: float) -> bool:
+    def slowly(ctx: Context, name: str, patience: float, census: Census) -> bool:
         busy.append(len(herald._tellers))
         time.sleep(0.02)
-        return real(ctx, name, patience)
+        return real(ctx, name, patience, census)
 
     monkeypatch.setattr(module, "tell", slowly)
     with contextlib.ExitStack() as stack:
@@ -144,46 +144,13 @@ def test_many_are_told_in_one_round_by_a_few(ctx: Context, herald: Herald, monke
 def test_whatever_goes_wrong_with_one_it_is_tried_again(
     ctx: Context, herald: Herald, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_ctx: Context, _name: str, _patience: float) -> bool:
+    def fail(*_arguments: object) -> bool:
         raise RuntimeError("a fault")
 
     monkeypatch.setattr(module, "tell", fail)
     with guest(ctx, WEB):
         settle(herald, "web")
     assert herald.trials[WEB.uuid].count == 1
-
-
-def test_files_that_have_not_changed_are_not_read_again(
-    ctx: Context, herald: Herald, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for vm in (WEB, DB):
-        add_vm(ctx, vm)
-        make_old(ctx.layout.vm(vm.name).spec)
-    make_old(ctx.layout.network("lab"))
-    reads: list[str] = []
-    load = type(ctx.store).load
-    monkeypatch.setattr(type(ctx.store), "load", lambda store, name: (reads.append(name), load(store, name))[1])
-    herald.tick(["web", "db"])
-    assert sorted(reads) == ["db", "web"]
-    herald.tick(["web", "db"])
-    assert sorted(reads) == ["db", "web"]
-    ctx.store.save(sample_vm("db", uuid=DB.uuid))
-    herald.tick(["web", "db"])
-    assert reads[2:] == ["db"]
-
-
-def make_old(path: Path) -> None:
-    then = time.time() - 60
-    os.utime(path, (then, then))
-
-
-def test_a_file_that_is_young_is_no_proof_of_anything(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    assert mark(path) == ()
-    path.touch()
-    assert mark(path) is None
-    make_old(path)
-    assert mark(path) == mark(path) != ()
 
 
 def test_a_guest_that_boots_again_is_told_again(ctx: Context, herald: Herald) -> None:
