@@ -238,7 +238,8 @@ def _start(layout: Layout) -> socket.socket:
 
 def _look_without(layout: Layout) -> Look:
     """What goes on without a switch: bridges need none, and a hub is missed."""
-    if not layout.switch_directory.is_dir():
+    files = Files(str(layout.settings.runtime))
+    if not files.ports() and files.boot_inode() is None:
         return Look(None, None, {})
     line = [sys.executable, "-m", "appcat.switch", "look", str(layout.settings.runtime)]
     try:

@@ -213,3 +213,13 @@ def test_a_lost_runtime_directory_is_noticed(hub: Layout) -> None:
     shutil.rmtree(hub.settings.runtime)
     client.ensure(hub)
     assert client.look(hub).pid not in (None, pid)
+
+
+def test_what_nothing_is_left_of_is_not_looked_for(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next command pays nothing for a switch that has ended by itself."""
+    (card,) = connected(layout, "lab", "a-1")
+    card.close()
+    client.forget(layout, ["a-1"])
+    client.end(layout)
+    monkeypatch.setattr(client.sys, "executable", "/bin/false")
+    assert client.look(layout) == client.Look(None, None, {})
