@@ -23,7 +23,7 @@ from appcat.qemu.monitor import Monitor
 from appcat.services import guests, machines
 from appcat.services.context import Context, now
 from appcat.services.events import record, record_ready
-from appcat.services.neighbours import network_statements, note_told
+from appcat.services.neighbours import boot_statements, note_told
 from appcat.services.ports import add_forward
 from appcat.services.settle import settle
 from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
@@ -43,7 +43,7 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
     """
     check_fits(base, base.vm.name, ctx.host, argv.cpu_model(vm.machine.arch, ctx.host.accelerator))
     stored = machines.image_of(ctx, vm)
-    networks = network_statements(ctx, vm)
+    networks = boot_statements(ctx, vm, stored.image)
     identity = [*statements(guests.identity_of(ctx, vm, stored.image)), *networks]
     # What the guest reads should it boot again.
     write_atomic(ctx.layout.vm(vm.name).identity, document("boot", identity), durable=False)
@@ -57,7 +57,8 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
             migration.load(monitor, ctx.layout.base(base.id).state)
             ctx.check()
             guests.become(ctx, vm, networks if fork else identity, lambda: _let_go(ctx, vm, monitor))
-            note_told(ctx, vm, networks)
+            if stored.image.knows_networks:
+                note_told(ctx, vm, networks)
             vm = _open_ports(ctx, vm, monitor)
         run = ctx.store.load_run(vm.name)
         if run is None:
