@@ -239,7 +239,9 @@ class ImageFileInfo(TypedDict):
 
 
 class ImageInfo(TypedDict):
-    """The manifest of a built image (``model.image.Image``); ``directory`` is where it lies on its host."""
+    """The manifest of a built image (``model.image.Image``); ``directory`` is where it lies on its host, ``guest`` the
+    level of its guest program: from 2 on its vms can be on private networks.
+    """
 
     template: str
     digest: str
@@ -254,6 +256,7 @@ class ImageInfo(TypedDict):
     cpus: int
     memory: int
     packages: list[PackageInfo]
+    guest: int
     directory: NotRequired[str]
 
 

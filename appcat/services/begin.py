@@ -26,7 +26,7 @@ from appcat.services.addresses import internet_of
 from appcat.services.context import Context, now
 from appcat.services.events import record, record_ready
 from appcat.services.listening import low_limit
-from appcat.services.neighbours import network_statements, note_told
+from appcat.services.neighbours import boot_statements, note_told
 from appcat.services.ports import add_forward
 from appcat.services.settle import settle
 from appcat.services.spots import ATTEMPTS, moved
@@ -49,7 +49,7 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
     processor = argv.cpu_model(vm.machine.arch, ctx.host.accelerator)
     check_fits(base, base.vm.name, ctx.host, processor, cables.backend_here(ctx, vm.networks))
     stored = machines.image_of(ctx, vm)
-    networks = network_statements(ctx, vm)
+    networks = boot_statements(ctx, vm, stored.image)
     identity = surrounded(ctx, vm, [*statements(guests.identity_of(ctx, vm, stored.image)), *networks])
     # What the guest reads should it boot again.
     write_atomic(ctx.layout.vm(vm.name).identity, document("boot", identity), durable=False)
@@ -63,7 +63,8 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
             migration.load(monitor, ctx.layout.base(base.id).state)
             ctx.check()
             guests.become(ctx, vm, networks if fork else identity, lambda: _let_go(ctx, vm, monitor))
-            note_told(ctx, vm, networks)
+            if stored.image.knows_networks:
+                note_told(ctx, vm, networks)
             cables.connect(ctx, vm)
             cards.announce(monitor, vm.networks)
             vm = _open_ports(ctx, vm, monitor)

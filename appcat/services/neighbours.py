@@ -16,10 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from appcat.errors import AppcatError, DeadlineExceeded, NotFound
 from appcat.guest import program
-from appcat.guest.identity import hosts, hosts_statement, link_statements
+from appcat.guest.identity import file_statement, hosts, hosts_statement, link_statements
+from appcat.model.image import Image
 from appcat.model.machine import HOTPLUG_PORTS
 from appcat.model.vm import Vm, place_names
 from appcat.qemu.argv import FIRST_PORT_SLOT, FUNCTIONS
+from appcat.services import addresses
 from appcat.services.addresses import network_of
 from appcat.services.census import Census
 from appcat.services.context import Context
@@ -48,6 +50,18 @@ def network_statements(ctx: Context, vm: Vm, vms: Sequence[Vm] | None = None) ->
         address = f"{place.address}/{network_of(ctx, place).prefix}"
         lines += link_statements(interface_of(place.slot), place.mac, address)
     return lines
+
+
+def boot_statements(ctx: Context, vm: Vm, image: Image) -> list[str]:
+    """The same for a vm that begins with ``image``, whose guest program may be older than private networks.
+
+    Raises Unavailable when the vm is on some all the same, NotFound, Broken for a network.
+    """
+    if image.knows_networks:
+        return network_statements(ctx, vm)
+    if vm.networks:
+        raise addresses.too_old(vm)
+    return [file_statement(0o644, "/etc/hosts", hosts(vm.inner_name))]
 
 
 def interface_of(slot: int) -> str:

@@ -19,7 +19,8 @@ from appcat.guest.identity import (
     section_statement,
     statements,
 )
-from appcat.model.image import SshServer
+from appcat.model.image import GUEST_LEVEL, SshServer
+from tests.unit.support.processes import REPOSITORY
 
 # RFC 8032, section 7.1, test 1.
 SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -131,6 +132,12 @@ def test_no_word_of_a_statement_is_empty_and_no_line_has_more_than_the_guest_tak
         words = line.split(" ")
         assert all(words)
         assert len(words) <= 4
+
+
+def test_images_say_of_their_guest_program_what_it_is() -> None:
+    source = (REPOSITORY / "templates" / "guest" / "appcat-guest.c").read_text()
+    assert f'#define LEVEL "{GUEST_LEVEL}"' in source
+    assert f'#define VERSION "{identity.PROTOCOL}"' in source
 
 
 def test_document() -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appcat.errors import AlreadyExists, AppcatError, Broken, InvalidInput, NotFound
+from appcat.errors import AlreadyExists, AppcatError, Broken, InvalidInput, NotFound, Unavailable
 from appcat.model.network import MOST_NETWORKS, Joining, Network
 from appcat.model.vm import Nic
 from appcat.services import addresses, networks
@@ -23,7 +24,8 @@ from appcat.services.addresses import (
     read_book,
 )
 from appcat.services.context import Context
-from tests.unit.support.samples import OTHER_UUID, on, sample_network, sample_vm
+from appcat.store.images import StoredImage
+from tests.unit.support.samples import OTHER_UUID, on, sample_image, sample_network, sample_vm
 from tests.unit.support.vms import add_vm
 
 
@@ -137,6 +139,22 @@ def test_one_more_place_for_a_vm_that_has_some(ctx: Context, lab: Network) -> No
         place(ctx, [Joining("a")], have, vm="web")
     with pytest.raises(InvalidInput):
         place(ctx, [Joining("lab"), Joining("c"), Joining("d")], have, vm="web")
+
+
+@pytest.mark.parametrize(("level", "can"), [(1, False), (2, True), (None, True)])
+def test_a_vm_of_an_old_image_cannot_be_put_on_a_network(
+    ctx: Context, lab: Network, monkeypatch: pytest.MonkeyPatch, level: int | None, can: bool
+) -> None:
+    """Without its image, a vm gets the template as it is now at its next start."""
+    add_vm(ctx, sample_vm())
+    stored = StoredImage(sample_image(guest=level), Path("/")) if level else None
+    monkeypatch.setattr(addresses.templates, "image_of", lambda _ctx, _digest: stored)
+    if can:
+        assert place(ctx, [Joining("lab")], vm="web")
+    else:
+        with pytest.raises(Unavailable, match="web was made before"):
+            place(ctx, [Joining("lab")], vm="web")
+    assert place(ctx, [Joining("lab")], vm="new")
 
 
 def test_the_default_network_is_made_when_a_vm_is_to_be_on_it(ctx: Context) -> None:

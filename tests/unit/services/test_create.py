@@ -9,17 +9,15 @@ from typing import Any
 import pytest
 
 from appcat.errors import AppcatError
-from appcat.model.image import Image, ImageFile, SshServer
 from appcat.model.network import Joining
-from appcat.model.size import MIB
-from appcat.model.vm import Arch, Vm
+from appcat.model.vm import Vm
 from appcat.services import config, create, delete, edit, networks
 from appcat.services.context import Context
 from appcat.services.create import CreateRequest, with_defaults
 from tests.unit.support.fake_guest import FakeGuest
 from tests.unit.support.listing import names_in
 from tests.unit.support.processes import fork_many
-from tests.unit.support.samples import on, sample_network, sample_vm
+from tests.unit.support.samples import on, sample_image, sample_network, sample_vm
 from tests.unit.support.vms import alive
 
 LAB = (Joining("lab"),)
@@ -28,15 +26,11 @@ LAB = (Joining("lab"),)
 @pytest.fixture
 def image(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A template whose image is there at once; the names of those that were asked for."""
-    file = ImageFile("x", 1, "0" * 64)
-    image = Image(
-        "pico", "ab" * 32, Arch.X86_64, file, file, file, file, "", "root", SshServer.DROPBEAR, 1, 64 * MIB, ()
-    )
     asked: list[str] = []
 
     def ensure(_ctx: Context, name: str) -> Any:
         asked.append(name)
-        return types.SimpleNamespace(image=image)
+        return types.SimpleNamespace(image=sample_image())
 
     monkeypatch.setattr(create.templates, "ensure", ensure)
     monkeypatch.setattr(create.templates, "find", lambda _ctx, _name: None)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from appcat.errors import AppcatError, Busy, DeadlineExceeded, GuestError, NotFound
+from appcat.errors import AppcatError, Busy, DeadlineExceeded, GuestError, NotFound, Unavailable
 from appcat.model.vm import Vm
 from appcat.services import neighbours
 from appcat.services.census import Census
 from appcat.services.context import Context
 from appcat.services.neighbours import (
+    boot_statements,
     catch_up,
     digest,
     host_lines,
@@ -26,7 +27,7 @@ from appcat.services.neighbours import (
 )
 from appcat.store import locks
 from tests.unit.support.fake_guest import FakeGuest
-from tests.unit.support.samples import on, sample_network, sample_run, sample_vm
+from tests.unit.support.samples import on, sample_image, sample_network, sample_run, sample_vm
 from tests.unit.support.vms import add_vm, alive
 
 WEB = sample_vm("web", uuid="10000000-0000-4000-8000-000000000000", networks=(on("lab", "10.77.0.2"),))
@@ -114,6 +115,16 @@ def test_statements_name_the_neighbours_and_set_up_the_cards(ctx: Context) -> No
 def test_a_vm_without_networks_has_a_name_all_the_same(ctx: Context) -> None:
     (hosts,) = network_statements(ctx, sample_vm())
     assert b"127.0.0.1 localhost web\n" in base64.b64decode(hosts.split(" ")[3])
+
+
+def test_a_guest_of_an_old_image_is_told_what_it_understands(ctx: Context) -> None:
+    old = sample_image(guest=1)
+    (statement,) = boot_statements(ctx, sample_vm(), old)
+    assert statement.split(" ")[:3] == ["file", "0644", "/etc/hosts"]
+    with pytest.raises(Unavailable, match="web was made before"):
+        boot_statements(ctx, WEB, old)
+    for vm in (WEB, sample_vm()):
+        assert boot_statements(ctx, vm, sample_image()) == network_statements(ctx, vm)
 
 
 def test_a_network_whose_file_is_gone_is_told(ctx: Context) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from appcat.model.image import GUEST_LEVEL, Image, ImageFile, SshServer
 from appcat.model.machine import pinned_machine
 from appcat.model.network import Attachment, Network
 from appcat.model.run import Exit, ExitCause, Run
@@ -32,6 +33,27 @@ _VM = Vm(
 
 def sample_vm(name: str = "web", **changes: Any) -> Vm:
     return dataclasses.replace(_VM, name=name, **changes)
+
+
+def sample_image(**changes: Any) -> Image:
+    file = ImageFile("x", 1, "0" * 64)
+    image = Image(
+        template="pico",
+        digest="ab" * 32,
+        arch=Arch.X86_64,
+        kernel=file,
+        initramfs=file,
+        vmlinux=file,
+        rootfs=file,
+        arguments="",
+        login="root",
+        ssh=SshServer.DROPBEAR,
+        cpus=1,
+        memory=64 * MIB,
+        packages=(),
+        guest=GUEST_LEVEL,
+    )
+    return dataclasses.replace(image, **changes)
 
 
 def sample_run(**changes: Any) -> Run:
