@@ -95,7 +95,9 @@ def _complete_networks(ctx: Context, vm: Vm) -> None:
     """Finish what a killed command left undone; a QEMU that hangs is not this verb's business."""
     try:
         with Monitor(ctx.layout.runtime(vm.uuid).monitor) as monitor:
-            cards.complete(ctx, vm, monitor)
+            finished = cards.complete(ctx, vm, monitor)
+        if finished:
+            catch_up(ctx, vm.name)
     except Cancelled:
         raise
     except AppcatError as error:
