@@ -27,7 +27,7 @@ from appcat.build.tree import Tree, merged
 from appcat.checks import Check, unchecked
 from appcat.errors import BuildError, from_os_error
 from appcat.model.host import host_arch
-from appcat.model.image import Image
+from appcat.model.image import GUEST_LEVEL, Image
 from appcat.model.size import format_size
 from appcat.model.template import Recipe
 from appcat.store.files import make_private_directory
@@ -222,6 +222,7 @@ def _describe(source: Source, output: Path, packages: Iterable[Candidate]) -> Im
         cpus=recipe.cpus,
         memory=recipe.memory,
         packages=versions,
+        guest=GUEST_LEVEL,
     )
 
 

@@ -10,6 +10,10 @@ from appcat.model.vm import Arch
 
 IMAGE_KIND = Kind("image.json", schema=1)
 
+# What the guest program of an image understands: sections of files and cards behind root ports from level 2 on.
+GUEST_LEVEL = 2
+GUEST_OF_NETWORKS = 2
+
 
 class SshServer(StrEnum):
     """Which SSH server a guest runs: it decides the format of the host key that the guest is given."""
@@ -42,7 +46,8 @@ class Image:
 
     ``digest`` names it: the same content, the same digest. ``vmlinux`` and ``rootfs`` are ``kernel`` and ``initramfs``
     decompressed: guests start from them, since decompressing under software emulation takes longer than all the rest
-    of the boot. They can be made again from the compressed pair, and so count as cache. ``memory`` is in bytes.
+    of the boot. They can be made again from the compressed pair, and so count as cache. ``memory`` is in bytes,
+    ``guest`` the level of its guest program: an image outlives the appcat that built it, as long as a vm uses it.
     """
 
     template: str
@@ -58,6 +63,12 @@ class Image:
     cpus: int
     memory: int
     packages: tuple[Package, ...]
+    guest: int = 1
+
+    @property
+    def knows_networks(self) -> bool:
+        """Whether its guests can be told of private networks."""
+        return self.guest >= GUEST_OF_NETWORKS
 
     @property
     def compressed_size(self) -> int:

@@ -229,7 +229,9 @@ class ImageFileInfo(TypedDict):
 
 
 class ImageInfo(TypedDict):
-    """The manifest of a built image (``model.image.Image``); ``directory`` is where it lies on its host."""
+    """The manifest of a built image (``model.image.Image``); ``directory`` is where it lies on its host, ``guest`` the
+    level of its guest program: from 2 on its vms can be on private networks.
+    """
 
     template: str
     digest: str
@@ -244,6 +246,7 @@ class ImageInfo(TypedDict):
     cpus: int
     memory: int
     packages: list[PackageInfo]
+    guest: int
     directory: NotRequired[str]
 
 

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from appcat.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from appcat.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
 from appcat.model.network import (
     DEFAULT_NETWORK,
     MOST_NETWORKS,
@@ -22,6 +22,7 @@ from appcat.model.network import (
     check_distinct_networks,
 )
 from appcat.model.vm import Vm
+from appcat.services import templates
 from appcat.services.context import Context
 from appcat.services.networks import network_for, readable_vms
 
@@ -77,10 +78,11 @@ def place(
 
     The caller holds the allocation lock, and gives the same ``book`` for vms that are not written down yet. The network
     ``default`` is made on demand. Raises InvalidInput, NotFound, AlreadyExists (on the network already), AddressInUse
-    with the owner, NetworkFull, Broken.
+    with the owner, NetworkFull, Broken; Unavailable for a vm that is there already and cannot be told of networks.
     """
     if not joinings:
         return ()
+    check_image(ctx, vm)
     check_joinings(joinings, have)
     book = book or read_book(ctx)
     slots = (slot for slot in range(MOST_NETWORKS) if slot not in {place.slot for place in have})
@@ -125,6 +127,23 @@ def pick_address(book: Book, network: Network, joining: Joining) -> str:
             hint="give another one, or none: the next free one is taken then",
         )
     return str(address)
+
+
+def check_image(ctx: Context, name: str) -> None:
+    """Raise Unavailable when there is such a vm and its image is older than private networks."""
+    if ctx.layout.vm(name).spec.exists():
+        vm = ctx.store.load(name)
+        stored = templates.image_of(ctx, vm.template.image)
+        if stored is not None and not stored.image.knows_networks:
+            raise too_old(vm)
+
+
+def too_old(vm: Vm) -> Unavailable:
+    """The error for a vm whose guest program does not know private networks."""
+    return Unavailable(
+        f"{vm.name} was made before appcat had private networks: its guest cannot be told of one",
+        hint="make a new vm, which gets the template as it is now",
+    )
 
 
 def random_mac(taken: Collection[str] = ()) -> str:

@@ -25,7 +25,7 @@ from appcat.services import cables, cards, guests, machines
 from appcat.services.addresses import internet_of
 from appcat.services.context import Context, now
 from appcat.services.events import record, record_ready
-from appcat.services.neighbours import network_statements, note_told
+from appcat.services.neighbours import boot_statements, note_told
 from appcat.services.ports import add_forward
 from appcat.services.settle import settle
 from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
@@ -47,7 +47,7 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
     processor = argv.cpu_model(vm.machine.arch, ctx.host.accelerator)
     check_fits(base, base.vm.name, ctx.host, processor, cables.backend_here(ctx, vm.networks))
     stored = machines.image_of(ctx, vm)
-    networks = network_statements(ctx, vm)
+    networks = boot_statements(ctx, vm, stored.image)
     identity = [*statements(guests.identity_of(ctx, vm, stored.image)), *networks]
     # What the guest reads should it boot again.
     write_atomic(ctx.layout.vm(vm.name).identity, document("boot", identity), durable=False)
@@ -61,7 +61,8 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
             migration.load(monitor, ctx.layout.base(base.id).state)
             ctx.check()
             guests.become(ctx, vm, networks if fork else identity, lambda: _let_go(ctx, vm, monitor))
-            note_told(ctx, vm, networks)
+            if stored.image.knows_networks:
+                note_told(ctx, vm, networks)
             cables.connect(ctx, vm)
             cards.announce(monitor, vm.networks)
             vm = _open_ports(ctx, vm, monitor)

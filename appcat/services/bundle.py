@@ -118,6 +118,8 @@ def collect(ctx: Context) -> Bundle:
     bundle.add_data("doctor.json", checks)
     for name in _vm_names(ctx):
         _add_vm(ctx, bundle, name)
+    for path in _network_files(ctx):
+        bundle.add_json(f"networks/{path.name}", path)
     bundle.add_lines("events.jsonl", ctx.layout.events)
     for identifier in _operations(ctx):
         bundle.add_json(f"operations/{identifier}.json", ctx.layout.operation(identifier).record)
@@ -164,6 +166,13 @@ def _vm_names(ctx: Context) -> list[str]:
         with os.scandir(ctx.layout.vms) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:
+        return []
+
+
+def _network_files(ctx: Context) -> list[Path]:
+    try:
+        return [ctx.layout.network(name) for name in ctx.networks.names()]
+    except AppcatError:
         return []
 
 
@@ -243,9 +252,9 @@ def redactor_for(ctx: Context) -> Redactor:
     node = os.uname().nodename
     values: set[str] = set()
     public: set[str] = set()
-    for name in _vm_names(ctx):
+    for path in (*(ctx.layout.vm(name).spec for name in _vm_names(ctx)), *_network_files(ctx)):
         with contextlib.suppress(OSError):
-            text = read_end(ctx.layout.vm(name).spec, LARGEST_JSON)[0].decode(errors="replace")
+            text = read_end(path, LARGEST_JSON)[0].decode(errors="replace")
             values.update(private_values(text))
     with contextlib.suppress(OSError):
         public.update(os.listdir(ctx.layout.images))  # noqa: PTH208

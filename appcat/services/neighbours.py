@@ -14,13 +14,16 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from appcat.errors import AppcatError, NotFound
+from appcat.errors import AppcatError, DeadlineExceeded, NotFound
 from appcat.guest import program
-from appcat.guest.identity import hosts, hosts_statement, link_statements
+from appcat.guest.identity import file_statement, hosts, hosts_statement, link_statements
+from appcat.model.image import Image
 from appcat.model.machine import HOTPLUG_PORTS
 from appcat.model.vm import Vm, place_names
 from appcat.qemu.argv import FIRST_PORT_SLOT, FUNCTIONS
+from appcat.services import addresses
 from appcat.services.addresses import network_of
+from appcat.services.census import Census
 from appcat.services.context import Context
 from appcat.services.networks import readable_vms
 from appcat.services.observe import is_alive
@@ -47,6 +50,18 @@ def network_statements(ctx: Context, vm: Vm, vms: Sequence[Vm] | None = None) ->
         address = f"{place.address}/{network_of(ctx, place).prefix}"
         lines += link_statements(interface_of(place.slot), place.mac, address)
     return lines
+
+
+def boot_statements(ctx: Context, vm: Vm, image: Image) -> list[str]:
+    """The same for a vm that begins with ``image``, whose guest program may be older than private networks.
+
+    Raises Unavailable when the vm is on some all the same, NotFound, Broken for a network.
+    """
+    if image.knows_networks:
+        return network_statements(ctx, vm)
+    if vm.networks:
+        raise addresses.too_old(vm)
+    return [file_statement(0o644, "/etc/hosts", hosts(vm.inner_name))]
 
 
 def interface_of(slot: int) -> str:
@@ -80,35 +95,51 @@ def digest(statements: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(statements).encode()).hexdigest()
 
 
-def told(ctx: Context, vm: Vm) -> str:
-    """The digest of what the guest was told last in this life; empty where that is not known."""
+def told(ctx: Context, vm: Vm) -> str | None:
+    """The digest of what the guest was told last in this life; None where it is not known whether it can be told.
+
+    Empty: it boots again, or did not answer, so it is only asked by who has time for that.
+    """
     try:
         return ctx.layout.runtime(vm.uuid).told.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):
-        return ""
+        return None
 
 
 def note_told(ctx: Context, vm: Vm, statements: Sequence[str]) -> None:
     """Remember what the guest has been told. One that is not noted is told again, which does no harm."""
+    _note(ctx, vm.uuid, digest(statements))
+
+
+def note_deaf(ctx: Context, uuid: str) -> None:
+    """Remember that the guest does not answer, or boots again: what it was told is not what holds."""
+    _note(ctx, uuid, "")
+
+
+def _note(ctx: Context, uuid: str, text: str) -> None:
     with contextlib.suppress(AppcatError):
-        write_atomic(ctx.layout.runtime(vm.uuid).told, digest(statements), durable=False)
+        write_atomic(ctx.layout.runtime(uuid).told, text, durable=False)
 
 
-def tell(ctx: Context, name: str, patience: float = TELL_PATIENCE) -> bool:
+def tell(ctx: Context, name: str, patience: float = TELL_PATIENCE, census: Census | None = None) -> bool:
     """Tell the guest of a running vm what holds now, within so many seconds; False when it knows already.
 
-    Raises NotFound, Broken, Busy, GuestError, DeadlineExceeded.
+    ``census`` is that of a caller who tells several. Raises NotFound, Broken, Busy, GuestError, DeadlineExceeded.
     """
     deadline = time.monotonic() + patience
     with locks.hold(ctx.layout.vm(name).agent_lock, "tell names", wait=patience, check=ctx.check):
         # Read when nobody else can tell it anything: so the last word is the newest.
-        vms = readable_vms(ctx)
+        vms = (census or Census(ctx)).vms()
         vm = next((vm for vm in vms if vm.name == name), None) or ctx.store.load(name)
         lines = network_statements(ctx, vm, vms)
         if told(ctx, vm) == digest(lines):
             return False
         left = max(deadline - time.monotonic(), 0.1)
-        program.request(ctx.layout.runtime(vm.uuid).guest, lines, left, check=ctx.check)
+        try:
+            program.request(ctx.layout.runtime(vm.uuid).guest, lines, left, check=ctx.check)
+        except DeadlineExceeded:
+            note_deaf(ctx, vm.uuid)
+            raise
         note_told(ctx, vm, lines)
         return True
 
@@ -116,17 +147,18 @@ def tell(ctx: Context, name: str, patience: float = TELL_PATIENCE) -> bool:
 def inform(ctx: Context, networks: Collection[str], but: Collection[str] = ()) -> None:
     """Tell the running members of ``networks`` who is on them now, several at a time; never raises.
 
-    After ``INFORM_PATIENCE`` seconds at most, whoever was not told by then is left to the keeper; so is a guest that is
-    still booting.
+    After ``INFORM_PATIENCE`` seconds at most, whoever was not told by then is left to the keeper; so is at once a guest
+    that is still booting, or did not answer the last time.
     """
     if not networks:
         return
     try:
         deadline = time.monotonic() + INFORM_PATIENCE
-        behind = [vm.name for vm in _behind(ctx, networks) if vm.name not in but]
+        census = Census(ctx)
+        behind = [vm.name for vm in _behind(ctx, networks, census.vms()) if vm.name not in but]
         if behind:
             with ThreadPoolExecutor(min(TELLERS, len(behind))) as pool:
-                pool.map(lambda name: _tell_by(ctx.undisturbed(), name, deadline), behind)
+                pool.map(lambda name: _tell_by(ctx.undisturbed(), name, deadline, census), behind)
     except (AppcatError, OSError) as error:
         log.warning("members of %s were not told: %s", ", ".join(networks), error)
 
@@ -138,14 +170,14 @@ def inform_of(ctx: Context, vms: Iterable[Vm]) -> None:
 
 def catch_up(ctx: Context, name: str) -> None:
     """Tell one running vm what it has missed, if anything; never raises, and takes ``INFORM_PATIENCE`` at most."""
-    _tell_by(ctx.undisturbed(), name, time.monotonic() + INFORM_PATIENCE)
+    _tell_by(ctx.undisturbed(), name, time.monotonic() + INFORM_PATIENCE, Census(ctx))
 
 
-def _behind(ctx: Context, networks: Collection[str]) -> list[Vm]:
+def _behind(ctx: Context, networks: Collection[str], vms: Sequence[Vm]) -> list[Vm]:
     """The members of ``networks`` whose guests are up and have been told something else than what holds now."""
-    vms = readable_vms(ctx)
     members = [vm for vm in vms if any(place.network in networks for place in vm.networks)]
-    up = [vm for vm in members if ctx.layout.runtime(vm.uuid).ready.exists() and can_be_told(ctx, vm)]
+    awake = [vm for vm in members if ctx.layout.runtime(vm.uuid).ready.exists() and told(ctx, vm) != ""]
+    up = [vm for vm in awake if can_be_told(ctx, vm)]
     return [vm for vm in up if is_behind(ctx, vm, vms)]
 
 
@@ -164,11 +196,11 @@ def can_be_told(ctx: Context, vm: Vm) -> bool:
     return run is not None and run.begun and is_alive(ctx, vm.name)
 
 
-def _tell_by(ctx: Context, name: str, deadline: float) -> None:
+def _tell_by(ctx: Context, name: str, deadline: float, census: Census) -> None:
     left = deadline - time.monotonic()
     try:
         if left > 0:
-            tell(ctx, name, left)
+            tell(ctx, name, left, census)
     except NotFound:
         return  # deleted meanwhile
     except (AppcatError, OSError) as error:

@@ -54,6 +54,7 @@
 #define PORT_NAME "org.appcat.guest.0"
 #define HEADER "appcat-guest "
 #define VERSION "1"
+#define LEVEL "2" /* grows with what is understood here: appcat/model/image.py */
 #define SECTION_BEGIN "# appcat begin"
 #define SECTION_END "# appcat end"
 #define BEHIND_PORT "/sys/bus/pci/devices/0000:00:%s/0000:*/virtio*/net/*"
@@ -962,6 +963,6 @@ int main(int count, char **arguments)
         serve();
     if (count == 4 && !strcmp(arguments[1], "relay"))
         relay(arguments[2], arguments[3]);
-    fprintf(stderr, "usage: appcat-guest boot|serve|relay PORT SOCKET\n");
+    fprintf(stderr, "usage: appcat-guest boot|serve|relay PORT SOCKET (level " LEVEL ")\n");
     return 2;
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from appcat.qemu.agent import Agent
+from appcat.qemu.monitor import Monitor
 from appcat.settings import Settings
 from appcat.store.layout import Layout
 from tests.cat import Cat
@@ -84,6 +85,16 @@ def test_answers_carry_the_id_of_the_question(port: Port) -> None:
         (("address eth0 10.0.2.15/24 nowhere",), 2),
         (("file 0644 relative AAAA",), 2),
         (("file 9999 /tmp/x AAAA",), 2),
+        (("mac @10.8 52:54:00:12:34:56",), 2),
+        (("mac @1.7 52:54:00:12:34:56",), 2),
+        (("mac @10.77 52:54:00:12:34:56",), 2),
+        (("address @g0.7 10.0.2.15/24",), 2),
+        (("address @ 10.0.2.15/24",), 2),
+        (("section 0644",), 2),
+        (("section 0644 relative AAAA",), 2),
+        (("section 0999 /tmp/x AAAA",), 2),
+        (("section 0644 /tmp/x A",), 2),
+        (("section 0644 /tmp/x AAAA more",), 2),
         (("file 0644 /tmp/x A",), 2),
         (("file 0644 /tmp/x A===",), 2),
         (("file 0644 /tmp/x AA!A",), 2),
@@ -162,6 +173,119 @@ def test_files_arrive_whole_with_their_mode(shared: Cat, port: Port, size: int) 
     assert port.ask("x", f"file 0640 /tmp/deep/down/f {data}".strip()) == "ok x"
     found = shared("vm", "exec", "web", "--", "sh", "-c", "stat -c %a /tmp/deep/down/*; sha256sum </tmp/deep/down/f")
     assert found.split()[:2] == ["640", hashlib.sha256(content).hexdigest()]
+
+
+def put(shared: Cat, text: str) -> None:
+    """What a guest's own user has written into a file."""
+    shared("vm", "exec", "web", "--", "sh", "-c", 'printf %s "$1" >/tmp/hosts; chmod 600 /tmp/hosts', "sh", text)
+
+
+def section(text: str) -> str:
+    return f"section 0644 /tmp/hosts {base64.b64encode(text.encode()).decode()}".rstrip()
+
+
+OURS = "# appcat begin\n{}# appcat end\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", OURS),
+        ("mine\n", "mine\n" + OURS),
+        ("no end of line", "no end of line\n" + OURS),
+        ("above\n# appcat begin\nold\n# appcat end\nbelow\n", "above\n" + OURS + "below\n"),
+        ("# appcat begin\nold\n# appcat end", OURS),
+        ("# appcat begin\n# appcat end\nbelow", OURS + "below"),
+        # Marks that somebody has damaged: nothing of theirs is lost, and nothing is appended again and again.
+        ("# appcat begin\nlost its end\n", "# appcat begin\nlost its end\n" + OURS),
+        ("# appcat end\nlost its beginning\n", "# appcat end\nlost its beginning\n" + OURS),
+        (
+            "# appcat begin\nmine\n# appcat begin\nold\n# appcat end\n# appcat end\n",
+            "# appcat begin\nmine\n" + OURS + "# appcat end\n",
+        ),
+        ("# appcat beginning\n# appcat end of it\n", "# appcat beginning\n# appcat end of it\n" + OURS),
+    ],
+)
+def test_section_is_replaced_where_it_stands_and_the_rest_is_kept(
+    shared: Cat, port: Port, before: str, after: str
+) -> None:
+    put(shared, before)
+    for content in ("new\n", "two\nlines\n", "without an end"):
+        assert port.ask("x", section(content)) == "ok x"
+        found = shared("vm", "exec", "web", "--", "sh", "-c", "stat -c %a /tmp/hosts; cat /tmp/hosts")
+        assert found == "644\n" + after.format(content if content.endswith("\n") else content + "\n")
+
+
+def test_section_is_taken_out_and_needs_no_file(shared: Cat, port: Port) -> None:
+    put(shared, "above\n# appcat begin\nold\n# appcat end\nbelow\n")
+    assert port.ask("x", section("")) == "ok x"
+    assert shared("vm", "exec", "web", "--", "cat", "/tmp/hosts") == "above\nbelow\n"
+    assert port.ask("x", section("")) == "ok x"
+    shared("vm", "exec", "web", "--", "rm", "/tmp/hosts")
+    assert port.ask("x", section("")) == "ok x"
+    assert shared.try_("vm", "exec", "web", "--", "test", "-e", "/tmp/hosts").returncode == 1
+    assert port.ask("x", "section 0640 /tmp/made/on/the/way/hosts QQ==") == "ok x"
+    assert shared("vm", "exec", "web", "--", "cat", "/tmp/made/on/the/way/hosts") == "# appcat begin\nA\n# appcat end\n"
+
+
+def test_section_of_what_is_no_text_is_refused(shared: Cat, port: Port) -> None:
+    script = "dd if=/dev/zero of=/tmp/hosts bs=1k count=1 2>/dev/null; mkdir -p /tmp/directory"
+    shared("vm", "exec", "web", "--", "sh", "-c", script)
+    assert port.ask("x", section("new\n")).startswith("error x 2 /tmp/hosts is too large, or no text")
+    assert port.ask("x", "section 0644 /tmp/directory QQ==").startswith("error x 2 /tmp/directory: ")
+    shared("vm", "exec", "web", "--", "sh", "-c", "yes | head -c 2000000 >/tmp/hosts")
+    assert port.ask("x", section("new\n")).startswith("error x 2 /tmp/hosts is too large, or no text")
+    shared("vm", "exec", "web", "--", "rm", "-r", "/tmp/hosts", "/tmp/directory")
+
+
+def test_names_of_the_host_and_of_the_guest_itself(shared: Cat) -> None:
+    lines = shared("vm", "exec", "web", "--", "cat", "/etc/hosts").splitlines()
+    assert (lines[0], lines[-1]) == ("# appcat begin", "# appcat end")
+    assert lines[1:-1] == ["127.0.0.1 localhost web", "::1 localhost", "10.0.2.2 host.appcat.internal"]
+
+
+def test_card_that_is_not_there_is_waited_for_in_vain(shared: Cat, port: Port) -> None:
+    assert port.ask("x", "mac @10.7 52:54:00:aa:bb:cc") == "error x 2 there is no network card at @10.7"
+    assert port.ask("y", "hostname web") == "ok y"
+
+
+@pytest.fixture
+def monitor(shared: Cat) -> Iterator[Monitor]:
+    with Monitor(Layout(Settings.load(shared.env)).runtime(shared.show("web")["uuid"]).monitor, 30) as monitor:
+        yield monitor
+
+
+@contextlib.contextmanager
+def plugged_in(monitor: Monitor, number: int, mac: str) -> Iterator[None]:
+    """A network card behind root port ``hotNUMBER`` that leads nowhere; taken out again."""
+    monitor.execute("device_add", driver="virtio-net-pci", id="extra", mac=mac, bus=f"hot{number}", romfile="")
+    try:
+        yield
+    finally:
+        monitor.execute("device_del", id="extra")
+        while monitor.next_event(30).get("data", {}).get("device") != "extra":
+            pass
+
+
+def facts(shared: Cat, address: str) -> tuple[str, str]:
+    """MAC and prefix of the interface that has ``address``, in a guest whose tools are few."""
+    lines = shared("vm", "exec", "web", "--", "ip", "-o", "addr").splitlines()
+    ((name, prefix),) = [(line.split()[1], line.split()[3]) for line in lines if f" {address}/" in line]
+    return shared("vm", "exec", "web", "--", "cat", f"/sys/class/net/{name}/address").strip(), prefix
+
+
+def test_card_that_is_plugged_in_gets_its_mac_and_address(shared: Cat, port: Port, monitor: Monitor) -> None:
+    """It is named by its root port; the guest is told while it is still finding it."""
+    for number, address in ((7, "10.77.0.2"), (4, "10.77.1.2")):
+        statements = (f"mac @10.{number} 52:54:00:aa:bb:0{number}", f"address @10.{number} {address}/24")
+        with plugged_in(monitor, number, "52:54:00:00:00:01"):
+            assert port.ask("x", *statements) == "ok x"
+            assert facts(shared, address) == (f"52:54:00:aa:bb:0{number}", f"{address}/24")
+            assert port.ask("y", *statements) == "ok y"
+            assert port.ask("z", f"address @10.{number} {address}/16") == "ok z"
+            assert facts(shared, address) == (f"52:54:00:aa:bb:0{number}", f"{address}/16")
+        assert port.ask("gone", "hostname web") == "ok gone"
+        assert address not in shared("vm", "exec", "web", "--", "ip", "addr")
 
 
 def test_hooks_run_in_order_and_their_failure_is_told(shared: Cat, port: Port) -> None:

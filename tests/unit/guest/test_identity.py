@@ -9,8 +9,18 @@ import pytest
 
 from appcat.errors import Broken
 from appcat.guest import identity
-from appcat.guest.identity import Identity, SshKey, document, statements
-from appcat.model.image import SshServer
+from appcat.guest.identity import (
+    Identity,
+    SshKey,
+    document,
+    hosts,
+    hosts_statement,
+    link_statements,
+    section_statement,
+    statements,
+)
+from appcat.model.image import GUEST_LEVEL, SshServer
+from tests.unit.support.processes import REPOSITORY
 
 # RFC 8032, section 7.1, test 1.
 SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -87,7 +97,34 @@ def test_the_host_key_suits_the_server() -> None:
 def test_files() -> None:
     found = files(statements(make()))
     assert found["/root/.ssh/authorized_keys"] == ("0600", b"ssh-ed25519 AAAA me\n")
-    assert b"10.0.2.2 host.appcat.internal\n" in found["/etc/hosts"][1]
+    assert "/etc/hosts" not in found
+
+
+def test_a_guest_without_neighbours_calls_itself_by_the_loopback_address() -> None:
+    assert hosts("web") == "127.0.0.1 localhost web\n::1 localhost\n10.0.2.2 host.appcat.internal\n"
+
+
+def test_a_guest_with_neighbours_is_found_where_they_find_it() -> None:
+    lines = ["10.77.0.2 web.lab.appcat web", "10.77.0.3 db.lab.appcat db"]
+    assert hosts("web", lines).splitlines() == [
+        "127.0.0.1 localhost",
+        "::1 localhost",
+        "10.0.2.2 host.appcat.internal",
+        *lines,
+    ]
+
+
+def test_appcats_part_of_a_file() -> None:
+    mode, path, data = hosts_statement("10.77.0.2 web\n").split(" ")[1:]
+    assert (mode, path, base64.b64decode(data)) == ("0644", "/etc/hosts", b"10.77.0.2 web\n")
+    assert section_statement(0o600, "/etc/x", "") == "section 0600 /etc/x"
+
+
+def test_a_card_gets_its_mac_before_its_address() -> None:
+    assert link_statements("@10.7", "52:54:00:00:00:01", "10.77.0.2/24") == [
+        "mac @10.7 52:54:00:00:00:01",
+        "address @10.7 10.77.0.2/24",
+    ]
 
 
 def test_no_word_of_a_statement_is_empty_and_no_line_has_more_than_the_guest_takes() -> None:
@@ -95,6 +132,12 @@ def test_no_word_of_a_statement_is_empty_and_no_line_has_more_than_the_guest_tak
         words = line.split(" ")
         assert all(words)
         assert len(words) <= 4
+
+
+def test_images_say_of_their_guest_program_what_it_is() -> None:
+    source = (REPOSITORY / "templates" / "guest" / "appcat-guest.c").read_text()
+    assert f'#define LEVEL "{GUEST_LEVEL}"' in source
+    assert f'#define VERSION "{identity.PROTOCOL}"' in source
 
 
 def test_document() -> None:

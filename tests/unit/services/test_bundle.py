@@ -17,7 +17,7 @@ from appcat.services.context import Context
 from appcat.services.events import record
 from appcat.services.operations import operation
 from appcat.settings import Settings
-from tests.unit.support.samples import sample_run, sample_vm
+from tests.unit.support.samples import sample_network, sample_run, sample_vm
 from tests.unit.support.vms import add_vm
 
 SECRET = "Plant3dSecretN0body"
@@ -66,6 +66,7 @@ def plant(ctx: Context) -> None:
     ctx.layout.user_key.parent.mkdir()
     for name in ("id_ed25519", "id_ed25519.pub", f"{SECRET}.txt"):
         (ctx.layout.user_key.parent / name).write_text(SECRET)
+    ctx.networks.save(sample_network(owner="alice", labels={"team": f"{SECRET}-of-lab"}))
     record(ctx, EventKind.VM_STOPPED, vm, cause="failed", reason=f"password={SECRET} alice@example.org")
     record(ctx, EventKind.VM_LABELLED, vm, labels={"old": f"{SECRET}-of-before"}, removed=[])
     with (home / "events.jsonl").open("a") as file:
@@ -90,6 +91,7 @@ def test_no_secret_gets_out(ctx: Context, tmp_path: Path) -> None:
         "doctor.json",
         "events.jsonl",
         "home.txt",
+        "networks/lab.json",
         f"operations/{OPERATION}.json",
         "keeper.log",
         *(f"vms/web/{name}" for name in ("vm.json", "run.json", "exit.json", "console.log", "qemu.log")),
@@ -99,6 +101,7 @@ def test_no_secret_gets_out(ctx: Context, tmp_path: Path) -> None:
     assert "hello <user> on <host> <appcat-home> <home>/x <email>" in files["vms/web/console.log"]
     assert "disks/data.qcow2" in files["home.txt"] and "id_ed25519" not in files["home.txt"]
     assert json.loads(files["vms/web/vm.json"])["labels"] == {"team": "<redacted>"}
+    assert json.loads(files["networks/lab.json"])["labels"] == {"team": "<redacted>"}
     events = [json.loads(line) for line in files["events.jsonl"].splitlines()]
     assert [event["kind"] for event in events] == [
         "vm.stopped",

@@ -27,6 +27,7 @@ GOOD = {
     "cpus": "2",
     "frozen-memory": "4G",
     "memory": "512M",
+    "network": "lab,default",
     "restart": "always",
     "start-timeout": "7.5",
     "stop-timeout": "9",
@@ -37,6 +38,7 @@ BAD = {
     "cpus": "none",
     "frozen-memory": "-1",
     "memory": "much",
+    "network": "lab,none",
     "restart": "never",
     "start-timeout": "soon",
     "stop-timeout": "0",
@@ -198,7 +200,7 @@ def test_patience_follows_the_same_order(
     assert wait(ctx, 13) == 13
 
 
-@pytest.mark.parametrize("key", ["cpus", "memory", "restart", "template"])
+@pytest.mark.parametrize("key", ["cpus", "memory", "network", "restart", "template"])
 @pytest.mark.parametrize("source", ["file", "environment"])
 def test_a_bad_value_says_where_it_comes_from_and_nothing_is_made(
     ctx: Context, make: Any, monkeypatch: pytest.MonkeyPatch, key: str, source: str

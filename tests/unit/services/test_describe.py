@@ -10,7 +10,7 @@ from appcat.model.status import Observation, Status
 from appcat.model.vm import Disk
 from appcat.services.context import Context
 from appcat.services.describe import describe, describe_fully
-from tests.unit.support.samples import sample_exit, sample_run, sample_vm
+from tests.unit.support.samples import on, sample_exit, sample_run, sample_vm
 
 VM = sample_vm(disks=(Disk("data", "data.qcow2", 1 << 30, 0),), ports=(parse_forward("53:53/udp"),), labels={"a": "b"})
 
@@ -29,6 +29,22 @@ def test_everything_a_program_may_want_to_know_is_plain_json() -> None:
     assert described["ports"] == [{"host": 53, "guest": 53, "address": "127.0.0.1", "protocol": "udp"}]
     assert described["disks"] == [{"name": "data", "file": "data.qcow2", "size": 1 << 30, "slot": 0}]
     assert described["labels"] == {"a": "b"}
+    assert (described["networks"], described["address"]) == ([], "")
+
+
+def test_places_on_networks_with_the_names_that_reach_them() -> None:
+    vm = sample_vm("web-fork", hostname="web", address="127.77.1.2", networks=(on("lab", "10.77.0.2", 3),))
+    described = describe(Observation("web-fork", Status.RUNNING, vm=vm))
+    assert described["address"] == "127.77.1.2"
+    assert described["networks"] == [
+        {
+            "network": "lab",
+            "mac": "52:54:0a:4d:00:02",
+            "address": "10.77.0.2",
+            "slot": 3,
+            "names": ["web-fork.lab.appcat", "web-fork", "web"],
+        }
+    ]
 
 
 @pytest.mark.parametrize("status", Status)

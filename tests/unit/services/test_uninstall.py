@@ -13,7 +13,7 @@ from appcat.settings import Settings
 from appcat.store.files import make_private_directory
 from tests.unit.services.test_keeping import keeper_pid
 from tests.unit.support.processes import eventually
-from tests.unit.support.samples import sample_run, sample_vm
+from tests.unit.support.samples import sample_network, sample_run, sample_vm
 from tests.unit.support.vms import add_vm
 
 
@@ -43,6 +43,7 @@ def fill(ctx: Context) -> None:
         (ctx.layout.vms / name).mkdir()
         (ctx.layout.vms / name / "vm.json").write_text("no json")
     (ctx.layout.vms / "empty").mkdir()
+    ctx.networks.save(sample_network())
     ctx.layout.user_key.parent.mkdir()
     for path in (ctx.layout.user_key, ctx.layout.keeper_log, ctx.layout.home_lock, home / "keeper.log.1"):
         path.write_text("x")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from appcat.model.image import GUEST_LEVEL, Image, ImageFile, SshServer
 from appcat.model.machine import pinned_machine
+from appcat.model.network import Attachment, Network
 from appcat.model.run import Exit, ExitCause, Run
 from appcat.model.size import MIB
 from appcat.model.vm import Arch, Nic, TemplateRef, Vm
@@ -33,6 +35,27 @@ def sample_vm(name: str = "web", **changes: Any) -> Vm:
     return dataclasses.replace(_VM, name=name, **changes)
 
 
+def sample_image(**changes: Any) -> Image:
+    file = ImageFile("x", 1, "0" * 64)
+    image = Image(
+        template="pico",
+        digest="ab" * 32,
+        arch=Arch.X86_64,
+        kernel=file,
+        initramfs=file,
+        vmlinux=file,
+        rootfs=file,
+        arguments="",
+        login="root",
+        ssh=SshServer.DROPBEAR,
+        cpus=1,
+        memory=64 * MIB,
+        packages=(),
+        guest=GUEST_LEVEL,
+    )
+    return dataclasses.replace(image, **changes)
+
+
 def sample_run(**changes: Any) -> Run:
     run = Run(
         uuid=UUID,
@@ -44,6 +67,16 @@ def sample_run(**changes: Any) -> Run:
         cpu="max,la57=off",
     )
     return dataclasses.replace(run, **changes)
+
+
+def sample_network(name: str = "lab", **changes: Any) -> Network:
+    return dataclasses.replace(Network(name, "10.77.0.0/24", created="2026-11-23T12:00:00Z"), **changes)
+
+
+def on(network: str, address: str, slot: int = 0) -> Attachment:
+    """A place on a network; its MAC follows from its address."""
+    octets = [int(octet) for octet in address.split(".")]
+    return Attachment(network, "52:54:" + ":".join(f"{octet:02x}" for octet in octets), address, slot)
 
 
 def sample_exit(cause: ExitCause) -> Exit:
