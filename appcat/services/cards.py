@@ -63,8 +63,8 @@ def plug(ctx: Context, vm: Vm, place: Attachment, monitor: Monitor) -> None:
         try:
             (port,) = laid.wiring
             given = _hand_over(monitor, place.slot, port, laid.inherit)
-            monitor.execute("netdev_add", **segment_netdev(place.slot, port, given))
-            monitor.execute("device_add", **segment_device(place, port))
+            monitor.ask("netdev_add", segment_netdev(place.slot, port, given))
+            monitor.ask("device_add", segment_device(place, port))
         except BaseException:
             with contextlib.suppress(AppcatError):
                 _unwire(monitor, place.slot)
