@@ -193,9 +193,9 @@ def test_a_card_that_qemu_does_not_take_leaves_nothing(running: Context, monkeyp
 def test_what_was_cut_off_is_finished_by_whoever_comes_next(running: Context) -> None:
     vm = running.store.load("web")
     running.store.save(dataclasses.replace(vm, networks=(on("lab", "10.77.0.2"), on("store", "10.77.1.2", 1))))
-    with monitor_of(running) as monitor:  # cut off between the two
-        with cables.laid(running, vm.uuid, [on("store", "10.77.1.2", 1)]) as laid:
-            cards._hand_over(monitor, 1, laid.wiring[0], laid.inherit)
+    store = on("store", "10.77.1.2", 1)
+    with monitor_of(running) as monitor, cables.laid(running, vm.uuid, [store]) as laid:  # cut off between the two
+        cards._hand_over(monitor, 1, laid.wiring[0], laid.inherit)
     attach_network(running, "web", Joining("lab"))
     assert in_qemu(running) == {"nic1": "hot7", "nic2": "hot6"}
     ports = [client.port_name(UUID, slot) for slot in (0, 1)]
