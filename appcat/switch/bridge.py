@@ -25,11 +25,11 @@ _REQUEST = struct.Struct("16sH22x")
 # Every bridge is told by its alias: a network's has the name of that, one says whose namespace this is.
 _KIND, _NETWORK, MARKER = "bridge", "net", "home"
 SETTINGS = {
-    "ipv6/conf/all/disable_ipv6": "1",
-    "ipv6/conf/default/disable_ipv6": "1",
-    "bridge/bridge-nf-call-iptables": "0",
-    "bridge/bridge-nf-call-ip6tables": "0",
-    "bridge/bridge-nf-call-arptables": "0",
+    "ipv6/conf/all/disable_ipv6": b"1",
+    "ipv6/conf/default/disable_ipv6": b"1",
+    "bridge/bridge-nf-call-iptables": b"0",
+    "bridge/bridge-nf-call-ip6tables": b"0",
+    "bridge/bridge-nf-call-arptables": b"0",
 }
 
 
@@ -150,5 +150,5 @@ def _calm() -> None:
     Of the latter there is none to pass, but without this every IPv4 header would be checked, and odd ones dropped.
     """
     for setting, value in SETTINGS.items():
-        with contextlib.suppress(OSError), open(f"/proc/sys/net/{setting}", "w", encoding="ascii") as file:
+        with contextlib.suppress(OSError), open(f"/proc/sys/net/{setting}", "wb", buffering=0) as file:
             file.write(value)

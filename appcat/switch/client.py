@@ -34,7 +34,7 @@ __all__ += ["open_ports", "port_name", "verdict"]
 PATIENCE = 15.0  # seconds until a switch that starts must have answered
 ANSWER = 10.0  # seconds for an answer
 BUSY_PORT = 3.0  # seconds that the QEMU which had a port may take to be gone
-POLL = 0.01
+POLL, LONGEST_PAUSE = 0.01, 0.5
 _NAMESPACES = 2
 
 
@@ -164,7 +164,7 @@ def _ports(answer: dict[str, object], descriptors: list[int]) -> list[Port]:
 
 def _ask(layout: Layout, request: dict[str, object], check: Check = unchecked) -> tuple[dict[str, object], list[int]]:
     """The switch's answer, by one that runs or one that is started; raises what it refuses as NetworkError."""
-    deadline = time.monotonic() + PATIENCE
+    deadline, pause = time.monotonic() + PATIENCE, POLL
     while True:
         channel = _reach(layout) or _start(layout)
         with channel, contextlib.suppress(EOFError):  # it ended just now, or another one was first to start
@@ -178,7 +178,8 @@ def _ask(layout: Layout, request: dict[str, object], check: Check = unchecked) -
                 code="switch-failed",
             )
         check()
-        time.sleep(POLL)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _converse(channel: socket.socket, request: dict[str, object]) -> tuple[dict[str, object], list[int]]:
@@ -237,7 +238,8 @@ def _start(layout: Layout) -> socket.socket:
 
 def _look_without(layout: Layout) -> Look:
     """What goes on without a switch: bridges need none, and a hub is missed."""
-    if not layout.switch_directory.is_dir():
+    files = Files(str(layout.settings.runtime))
+    if not files.ports() and files.boot_inode() is None:
         return Look(None, None, {})
     line = [sys.executable, "-m", "appcat.switch", "look", str(layout.settings.runtime)]
     try:

@@ -90,6 +90,8 @@ class Switch:
     def _leave(self) -> None:
         if _is_same(self.lock, self.files.lock):
             remove(self.files.socket)
+            if not self.backend.living():
+                remove(self.files.namespace)  # it goes with this process, and nobody has to look for it
         say("ended")
 
     def _accept(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from appcat.model.machine import Backend, HubPort, TapPort
 from appcat.store.layout import Layout
 from appcat.switch import client
 from tests.unit.support.processes import eventually, fork_many
-from tests.unit.switch.cards import SOON, close, connected, opened
+from tests.unit.switch.cards import close, connected, opened
 from tests.unit.switch.conftest import kill, layout_in
 
 
@@ -207,11 +208,18 @@ def test_the_backend_changes_when_nothing_lives(bridge: Layout, short: Path) -> 
 
 
 def test_a_lost_runtime_directory_is_noticed(hub: Layout) -> None:
-    import shutil
-
     client.ensure(hub)
     pid = client.look(hub).pid
     shutil.rmtree(hub.settings.runtime)
     client.ensure(hub)
     assert client.look(hub).pid not in (None, pid)
-    assert SOON
+
+
+def test_what_nothing_is_left_of_is_not_looked_for(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next command pays nothing for a switch that has ended by itself."""
+    (card,) = connected(layout, "lab", "a-1")
+    card.close()
+    client.forget(layout, ["a-1"])
+    client.end(layout)
+    monkeypatch.setattr(client.sys, "executable", "/bin/false")
+    assert client.look(layout) == client.Look(None, None, {})
