@@ -209,6 +209,12 @@ def test_disks_and_networks_do_not_take_each_others_ports(home: Cat) -> None:
     home("network", "create", "third")
     home.fails("no-room", "vm", "network", "attach", "--json", "crowd", "third")
     assert len(cards(home, "crowd")) == 2
+    assert home.run_record("crowd")["base"] is not None
+    crowded = [option for number in range(8) for option in ("--disk", f"d{number}=16M")]
+    done = home.try_("vm", "run", "throng", "--instant", "--network", "lab", *crowded)
+    assert (done.returncode, "starts cold" in done.stderr) == (0, True), done.stderr
+    assert (len(cards(home, "throng")), home.run_record("throng")["base"]) == (1, None)
+    home("vm", "delete", "--force", "throng")
     home("vm", "network", "detach", "crowd", "store")
     home("vm", "network", "attach", "crowd", "third")
     assert places(home, "crowd")["third"]["slot"] == 1

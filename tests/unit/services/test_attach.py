@@ -27,7 +27,7 @@ from appcat.switch import client
 from tests.unit.support.qemu import connect, needs_qemu, spawned
 from tests.unit.support.samples import OTHER_UUID, UUID, on, sample_network, sample_run, sample_vm
 from tests.unit.support.vms import add_vm, lock_of_life
-from tests.unit.switch.conftest import bridges_work
+from tests.unit.switch.conftest import bridges_work, kill
 
 
 @pytest.fixture(autouse=True)
@@ -202,6 +202,16 @@ def test_what_was_cut_off_is_finished_by_whoever_comes_next(running: Context) ->
     assert connected(running) == {"lab": ports[:1], "store": ports[1:]}
     with pytest.raises(AlreadyExists):
         attach_network(running, "web", Joining("lab"))
+
+
+@needs_qemu
+def test_a_card_keeps_its_network_whatever_becomes_of_the_switch(running: Context) -> None:
+    """With bridges, QEMU was handed what keeps the namespace: the next switch finds the same one."""
+    attach_network(running, "web", Joining("lab"))
+    before = connected(running)
+    kill(running.layout)
+    attach_network(running, "web", Joining("store"))
+    assert connected(running) == {**before, "store": [client.port_name(UUID, 1)]}
 
 
 @needs_qemu
