@@ -101,12 +101,14 @@ class Monitor:
 
         Raises CommandRefused, MonitorSilent, MonitorGone.
         """
+        return self.ask(command, {key.replace("_", "-"): value for key, value in arguments.items()}, timeout)
+
+    def ask(self, command: str, arguments: Message, timeout: float | None = None) -> Any:
+        """As ``execute``, with ``arguments`` as they are: names of devices' properties may have a ``_``."""
         self._count += 1
         request: Message = {"execute": command, "id": self._count}
         if arguments:
-            request["arguments"] = {
-                key if key in UNDERSCORED else key.replace("_", "-"): value for key, value in arguments.items()
-            }
+            request["arguments"] = arguments
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         with self._translated():
             self._send(request, deadline)

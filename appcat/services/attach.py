@@ -28,6 +28,9 @@ from appcat.store import locks
 
 log = logging.getLogger(__name__)
 
+# Seconds for a guest that nobody has waited for: it may be up, or booting still.
+PERHAPS_BOOTING = 3.0
+
 
 def list_attachments(ctx: Context, name: str) -> tuple[Attachment, ...]:
     """The vm's places on networks; raises NotFound, Broken."""
@@ -164,14 +167,15 @@ def _say_internet(ctx: Context, before: Vm, changed: Vm, table: _Table) -> None:
 
 def _tell_guest(ctx: Context, vm: Vm, monitor: Monitor) -> None:
     """A guest that cannot be told is told later by the keeper, and has its card all the same."""
+    is_up = ctx.layout.runtime(vm.uuid).ready.exists()
     try:
         if not monitor.execute("query-status")["running"]:
             ctx.progress(f"{vm.name} is paused: its guest is told when it goes on", 0, 0)
             return
-        neighbours.tell(ctx, vm.name)
+        neighbours.tell(ctx, vm.name, neighbours.TELL_PATIENCE if is_up else PERHAPS_BOOTING)
         cards.announce(monitor, vm.networks)
     except Cancelled:
         raise
     except AppcatError as error:
         log.warning("the guest of %s was not told of its networks: %s", vm.name, error)
-        ctx.progress(f"the guest of {vm.name} does not know yet: {error.message}", 0, 0)
+        ctx.progress(f"the guest of {vm.name} is told later, for now it could not be: {error.message}", 0, 0)

@@ -21,6 +21,7 @@ from appcat.qemu.hotplug import has_device, plugged_in, take_out
 from appcat.qemu.monitor import CommandRefused, Monitor
 from appcat.services import cables
 from appcat.services.context import Context
+from appcat.store.files import unlink
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +53,18 @@ def complete(ctx: Context, vm: Vm, monitor: Monitor) -> list[Attachment]:
 def plug(ctx: Context, vm: Vm, place: Attachment, monitor: Monitor) -> None:
     """Give a running QEMU the card for ``place``, joined to its network; nothing of it is left on failure.
 
-    Raises Unavailable, NetworkError, QemuError.
+    Whatever its guest was told before, it has to be told of this card. Raises Unavailable, NetworkError, QemuError.
     """
     _unwire(monitor, place.slot)  # what a killed command may have left
+    unlink(ctx.layout.runtime(vm.uuid).told)
     with cables.laid(ctx, vm.uuid, [place]) as laid:
         _note_backend(ctx, vm, laid.backend)
         cables.connect(ctx, vm, [place])
         try:
             (port,) = laid.wiring
             given = _hand_over(monitor, place.slot, port, laid.inherit)
-            monitor.execute("netdev_add", **segment_netdev(place.slot, port, given))
-            monitor.execute("device_add", **segment_device(place, port))
+            monitor.ask("netdev_add", segment_netdev(place.slot, port, given))
+            monitor.ask("device_add", segment_device(place, port))
         except BaseException:
             with contextlib.suppress(AppcatError):
                 _unwire(monitor, place.slot)

@@ -9,7 +9,7 @@ from appcat.errors import Broken, WrongState
 from appcat.model.event import EventKind
 from appcat.model.shapes import VmInfo
 from appcat.model.vm import CloneKind
-from appcat.services import neighbours
+from appcat.services import cables, neighbours
 from appcat.services.bases import sweep, sweep_layers
 from appcat.services.context import Context
 from appcat.services.events import record
@@ -75,6 +75,7 @@ def delete(ctx: Context, name: str, *, force: bool = False) -> None:
         record(ctx, EventKind.VM_DELETED, name, uuid=uuid)
         if uuid:
             remove_tree(ctx.layout.runtime(uuid).root)
+            cables.forget(ctx, uuid)
     if vm:
         neighbours.inform_of(ctx, [vm])
     sweep(ctx)

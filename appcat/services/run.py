@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appcat.errors import InsufficientSpace
 from appcat.model.image import Image
+from appcat.model.machine import HOTPLUG_PORTS
 from appcat.model.vm import Vm
 from appcat.services import guests, keeping, neighbours, templates
 from appcat.services.admission import check_clones, check_memory, check_port
@@ -38,11 +39,14 @@ def run(
 
     What would keep it from starting (memory, ports) is refused before it is created. Raises what ``create`` and
     ``start`` raise; a vm whose start fails stays, powered off or as it is, to be looked at, unless ``remove``.
-    Without room for a warm template the vm starts cold, and says so.
+    Without room for a warm template, or on the machine for all that would be plugged in afterwards, the vm starts cold,
+    and says so.
     """
     request = with_defaults(ctx, request)
     check_run(ctx, request)
-    if instant:
+    if instant and len(request.disks) + len(request.networks or ()) > HOTPLUG_PORTS:
+        ctx.progress(f"{request.name} starts cold: it has more disks than can be plugged in", 0, 0)
+    elif instant:
         try:
             return _run_warm(ctx, request)
         except InsufficientSpace as error:

@@ -97,7 +97,9 @@ def _complete_networks(ctx: Context, vm: Vm) -> None:
     """Finish what a killed command left undone; a QEMU that hangs is not this verb's business."""
     try:
         with Monitor(ctx.layout.runtime(vm.uuid).monitor) as monitor:
-            cards.complete(ctx, vm, monitor)
+            finished = cards.complete(ctx, vm, monitor)
+        if finished:
+            catch_up(ctx, vm.name)
     except Cancelled:
         raise
     except AppcatError as error:
@@ -176,14 +178,10 @@ class _PlaceTakenError(Exception):
 def _run_qemu(ctx: Context, vm: Vm, stored: StoredImage, places: Sequence[PortForward]) -> None:
     """Spawn QEMU and wait for its monitor; on failure nothing of it is left but its log."""
     ctx.progress(f"starting {vm.name}", 0, 0)
-    paths, runtime = ctx.layout.vm(vm.name), ctx.layout.runtime(vm.uuid)
+    runtime = ctx.layout.runtime(vm.uuid)
     machines.claim_runtime(runtime)
-    networks = boot_statements(ctx, vm, stored.image)
-    write_atomic(paths.identity, identity_document(ctx, vm, stored.image, networks), durable=False)
-    if stored.image.knows_networks:
-        note_told(ctx, vm, networks)
-    write_ssh_config(ctx, vm)
     try:
+        _prepare(ctx, vm, stored)
         child = _spawn(ctx, vm, stored, places)
     except AppcatError:
         settle(ctx, vm.name)
@@ -195,6 +193,16 @@ def _run_qemu(ctx: Context, vm: Vm, stored: StoredImage, places: Sequence[PortFo
     else:
         monitor.close()
         record(ctx, EventKind.VM_STARTED, vm)
+
+
+def _prepare(ctx: Context, vm: Vm, stored: StoredImage) -> None:
+    """What the guest reads at boot, and what SSH clients read."""
+    networks = boot_statements(ctx, vm, stored.image)
+    identity = identity_document(ctx, vm, stored.image, networks)
+    write_atomic(ctx.layout.vm(vm.name).identity, identity, durable=False)
+    if stored.image.knows_networks:
+        note_told(ctx, vm, networks)
+    write_ssh_config(ctx, vm)
 
 
 def _spawn(ctx: Context, vm: Vm, stored: StoredImage, places: Sequence[PortForward]) -> subprocess.Popen[bytes]:

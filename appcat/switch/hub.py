@@ -58,6 +58,7 @@ class Hub:
                 raise NetworkError(f"the switch has no port {name}", hint="is its vm still running?")
             write(self.files.of(name, PORT), network)
             if port.segment is None or port.segment.name != network:
+                _drop(port)  # said before it was joined
                 self._join(port, network)
 
     def forget(self, names: list[str]) -> None:

@@ -165,12 +165,13 @@ def test_a_network_goes_under_traffic(home: Cat) -> None:
 
 def test_fifth_network_and_taken_addresses_are_refused(home: Cat) -> None:
     home("vm", "clone", "n1", "full", "--linked")
+    error = home.fails("address-in-use", "vm", "network", "attach", "--json", "full", f"store:{taken(home)}")
+    assert "stored" in error["message"]
+    home.fails("invalid-address", "vm", "network", "attach", "--json", "full", "store:10.1.2.3")
     for number in range(3):
         home("network", "create", f"more-{number}")
         home("vm", "network", "attach", "full", f"more-{number}")
     home.fails("no-room", "vm", "network", "attach", "--json", "full", "store")
-    error = home.fails("address-in-use", "vm", "network", "attach", "--json", "full", f"store:{taken(home)}")
-    assert "stored" in error["message"]
     assert list(places(home, "full")) == ["lab", "more-0", "more-1", "more-2"]
     home("vm", "network", "detach", "full", "more-1")
     home("vm", "network", "attach", "full", "store")
@@ -208,6 +209,12 @@ def test_disks_and_networks_do_not_take_each_others_ports(home: Cat) -> None:
     home("network", "create", "third")
     home.fails("no-room", "vm", "network", "attach", "--json", "crowd", "third")
     assert len(cards(home, "crowd")) == 2
+    assert home.run_record("crowd")["base"] is not None
+    crowded = [option for number in range(8) for option in ("--disk", f"d{number}=16M")]
+    done = home.try_("vm", "run", "throng", "--instant", "--network", "lab", *crowded)
+    assert (done.returncode, "starts cold" in done.stderr) == (0, True), done.stderr
+    assert (len(cards(home, "throng")), home.run_record("throng")["base"]) == (1, None)
+    home("vm", "delete", "--force", "throng")
     home("vm", "network", "detach", "crowd", "store")
     home("vm", "network", "attach", "crowd", "third")
     assert places(home, "crowd")["third"]["slot"] == 1
@@ -283,7 +290,8 @@ def take_card_away(ctx: Context, name: str, mac: str) -> None:
     card = f"nic{place.slot + 1}"
     with Monitor(ctx.layout.runtime(ctx.store.load(name).uuid).monitor) as monitor:
         monitor.execute("device_del", id=card)
-        while (event := monitor.next_event(PATIENCE))["event"] != "DEVICE_DELETED" or event["data"]["device"] != card:
+        told = ("DEVICE_DELETED", card)
+        while ((event := monitor.next_event(PATIENCE))["event"], event.get("data", {}).get("device")) != told:
             pass
 
 
@@ -335,16 +343,22 @@ class Tap:
         return {".".join(map(str, sender)) for sender in arp | ip} - {"0.0.0.0"}
 
 
+def nobody(cat: Cat, name: str, network: str) -> str:
+    """An address on a vm's network that no vm has."""
+    return f"{address(cat, name, network).rpartition('.')[0]}.250"
+
+
 def test_a_clone_is_itself_from_its_first_frame(home: Cat, ctx: Context) -> None:
     """On a network where nobody else is: all that is heard there is the clone's. It is in the middle of talking."""
     home("network", "create", "quiet")
-    home.exec("n1", "(while :; do ping -c 1 -W 1 n2; ping -c 1 -W 1 10.77.200.200; done) >/dev/null 2>&1 </dev/null &")
+    talk = f"while :; do ping -c 1 -W 1 n2; ping -c 1 -W 1 {nobody(home, 'n1', 'lab')}; done"
+    home.exec("n1", f"({talk}) > /dev/null 2>&1 < /dev/null &")
     with Tap(ctx, "quiet") as tap:
         for number in range(3):
             name = f"q{number}"
             home("vm", "clone", "n1", name, "--instant", "--network", "quiet")
             place = places(home, name)["quiet"]
-            home.exec(name, "ping -c 2 -W 1 10.77.255.254; ping -c 2 -W 1 -I $(hostname) 255.255.255.255; true")
+            home.exec(name, f"ping -c 2 -W 1 {nobody(home, name, 'quiet')}; true")
             tap.hear(2.0)
             assert tap.senders() == {place["mac"]}
             assert tap.ip_senders() <= {place["address"]}

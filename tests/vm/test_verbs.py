@@ -16,8 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
+from appcat.qemu.hotplug import plugged_in
+from appcat.qemu.monitor import Monitor
 from appcat.services.ssh_ports import free_ssh_port
 from appcat.services.stats import proportional_memory
+from appcat.settings import runtime_directory
 from tests.cat import Cat, parallel, wait_until
 from tests.conftest import cat_in, fill, new_home, small_home
 
@@ -315,10 +318,19 @@ STEPS: dict[str, list[str]] = {
     "disk add": ["disk", "add", "web", "more", "16M"],
     "disk grow": ["disk", "grow", "web", "data", "96M"],
     "disk remove": ["disk", "remove", "web", "more"],
+    "network attach": ["network", "attach", "web", "store"],
+    "network detach": ["network", "detach", "web", "store"],
     "pause": ["pause", "web"],
     "unpause": ["unpause", "web"],
     "restart": ["restart", "web", "--force", "--no-wait"],
     "exec": ["exec", "web", "--", "sleep", "5"],
+}
+
+
+# Of the home, whatever vms there are.
+HOME_STEPS: dict[str, list[str]] = {
+    "network create": ["network", "create", "extra"],
+    "network delete": ["network", "delete", "extra"],
 }
 
 
@@ -329,8 +341,11 @@ def test_kill_any_verb_at_random_moments(cat: Cat, running: bool) -> None:
     print(f"seed {SEED}")
     dice = random.Random(SEED + running)
     port = free_port()
-    cat.create("web", "--disk", "64M")
+    for network in ("lab", "store"):
+        cat("network", "create", network)
+    cat.create("web", "--disk", "64M", "--network", "lab")
     verbs = list(STEPS) if running else [verb for verb in STEPS if verb not in ("pause", "unpause", "exec")]
+    verbs += HOME_STEPS
     for number in range(ROUNDS // 2 if ROUNDS > 20 else len(verbs)):
         verb = verbs[number % len(verbs)]
         if running and verb not in ("edit", "rename"):
@@ -338,7 +353,8 @@ def test_kill_any_verb_at_random_moments(cat: Cat, running: bool) -> None:
         elif cat.status("web") != "stopped":
             cat("vm", "kill", "web")
         set_up(cat, verb, port)
-        victim = cat.popen("vm", *(part.replace("PORT", str(port)) for part in STEPS[verb]), start_new_session=True)
+        words = HOME_STEPS[verb] if verb in HOME_STEPS else ["vm", *STEPS[verb]]
+        victim = cat.popen(*(part.replace("PORT", str(port)) for part in words), start_new_session=True)
         time.sleep(dice.uniform(0.1, 0.6))
         victim.kill()
         victim.communicate()
@@ -351,8 +367,24 @@ def set_up(cat: Cat, verb: str, port: int) -> None:
         cat("vm", "port", "add", "web", f"{port}:80")
     if verb == "disk remove" and "more" not in [disk["name"] for disk in cat.show("web")["disks"]]:
         cat("vm", "disk", "add", "web", "more", "16M")
+    if verb == "network detach" and "store" not in networks_of(cat, "web"):
+        cat("vm", "network", "attach", "web", "store")
+    if verb == "network delete" and "extra" not in all_networks(cat):
+        cat("network", "create", "extra")
     if verb == "unpause":
         cat("vm", "pause", "web")
+
+
+def all_networks(cat: Cat) -> list[str]:
+    """Names of all networks, each of which can be looked at."""
+    found = json.loads(cat("network", "list", "--json"))
+    assert all(network["subnet"] for network in found), found
+    return [network["name"] for network in found]
+
+
+def networks_of(cat: Cat, name: str) -> dict[str, dict[str, Any]]:
+    """A vm's places, by network."""
+    return {place["network"]: place for place in json.loads(cat("vm", "network", "list", name, "--json"))}
 
 
 def check_whole(cat: Cat) -> None:
@@ -363,6 +395,7 @@ def check_whole(cat: Cat) -> None:
     vm = cat.show(name)
     assert vm["status"] in ("running", "paused", "stopped"), vm
     assert len(cat.qemus()) == (0 if vm["status"] == "stopped" else 1)
+    check_networks(cat, name, vm["status"])
     cat("vm", "kill", name)
     if name == "shop":
         cat("vm", "rename", "shop", "web")
@@ -376,6 +409,34 @@ def check_whole(cat: Cat) -> None:
     assert checked.returncode in (0, 3), "more than leaked clusters, which a power cut may leave"
     for forward in cat.show("web")["ports"]:
         cat("vm", "port", "remove", "web", f"{forward['host']}:{forward['guest']}")
+
+
+def check_networks(cat: Cat, name: str, status: str) -> None:
+    """The vm has its place on lab, and on store one or none; what is attached next has a card in QEMU as well. The
+    network that comes and goes is whole, or can be made.
+    """
+    cat("network", "delete" if "extra" in all_networks(cat) else "create", "extra")
+    there = networks_of(cat, name)
+    assert set(there) in ({"lab"}, {"lab", "store"})
+    assert (there["lab"]["slot"], len({place["address"] for place in there.values()})) == (0, len(there))
+    if status == "paused":
+        cat("vm", "unpause", name)
+    if "store" in there:
+        done = cat.try_("vm", "network", "attach", name, "store")  # finished, unless there was nothing to finish
+        assert done.returncode in (0, 4), done.stderr
+    else:
+        cat("vm", "network", "attach", name, "store")
+    if status != "stopped":
+        assert network_cards(cat, name) == {"nic1", "nic2"}
+    assert networks_of(cat, name)["lab"] == there["lab"]
+
+
+def network_cards(cat: Cat, name: str) -> set[str]:
+    """The cards on private networks that QEMU has."""
+    runtime = runtime_directory(cat.home.resolve())
+    uuid = json.loads((cat.home / "vms" / name / "vm.json").read_text())["uuid"]
+    with Monitor(runtime / uuid.replace("-", "")[:12] / "qmp.sock") as monitor:
+        return {device for device in plugged_in(monitor) if device.startswith("nic")}
 
 
 @pytest.fixture

@@ -216,3 +216,15 @@ def test_real_qemu_serves_three_monitors_at_once_and_says_why_it_ends(path: Path
         assert qemu.wait(20) == 0
         with pytest.raises(MonitorGone):
             looks.execute("query-status")
+
+
+def test_arguments_can_be_sent_as_they_are(path: Path) -> None:
+    requests = []
+
+    def script(peer: Conversation) -> None:
+        requests.append(peer.receive())
+        peer.answer(requests[0], {})
+
+    with FakePeer(path, after_greeting(script)), Monitor(path) as monitor:
+        assert monitor.ask("device_add", {"driver": "virtio-net-pci", "host_mtu": 1500}) == {}
+    assert requests[0]["arguments"] == {"driver": "virtio-net-pci", "host_mtu": 1500}
