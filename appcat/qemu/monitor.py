@@ -104,7 +104,9 @@ class Monitor:
         self._count += 1
         request: Message = {"execute": command, "id": self._count}
         if arguments:
-            request["arguments"] = {key if key in UNDERSCORED else key.replace("_", "-"): value for key, value in arguments.items()}
+            request["arguments"] = {
+                key if key in UNDERSCORED else key.replace("_", "-"): value for key, value in arguments.items()
+            }
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         with self._translated():
             self._send(request, deadline)
