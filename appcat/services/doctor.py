@@ -12,12 +12,14 @@ import psutil
 from appcat import command
 from appcat.errors import AppcatError
 from appcat.model.host import Verdict
+from appcat.model.machine import Backend
 from appcat.model.size import GIB, MIB, format_size
 from appcat.services import daemon, keeping, templates
 from appcat.services.bases import bases, budget, memory_taken
 from appcat.services.context import Context
 from appcat.store import locks
 from appcat.store.files import claim_runtime_directory, make_private_directory
+from appcat.switch import client as switch
 
 COMFORTABLE_SPACE = GIB
 COMFORTABLE_MEMORY = 512 * MIB
@@ -51,6 +53,7 @@ def examine(ctx: Context) -> list[Check]:
         *_guarded("space", lambda: _space(ctx)),
         _memory(),
         *_guarded("frozen memory", lambda: _frozen_memory(ctx)),
+        *_guarded("networks", lambda: _networks(ctx)),
         *_guarded("templates", lambda: _templates(ctx)),
         _keeper(ctx),
         *_guarded("daemon", lambda: _daemon(ctx)),
@@ -141,6 +144,18 @@ def _frozen_memory(ctx: Context) -> Iterator[Check]:
     yield Check(
         "frozen memory", Health.WARNING if advice else Health.OK, f"{where}; taken: {format_size(taken)}", advice
     )
+
+
+def _networks(ctx: Context) -> Iterator[Check]:
+    """What joins vms on private networks here, and what those that run are joined by where that is something else."""
+    verdict, now = switch.verdict(ctx.layout), switch.look(ctx.layout)
+    words = {Backend.BRIDGE: "bridges of the kernel", Backend.HUB: "appcat's own hub, slower"}
+    found = words[verdict.backend] + (f": {verdict.reason}" if verdict.reason else "")
+    advice = verdict.advice
+    if now.networks and now.backend not in (None, verdict.backend):
+        found += f"; running vms are still on the {now.backend}"
+        advice = advice or "stop every vm that is on a network, then start them again"
+    yield Check("networks", Health.WARNING if advice else Health.OK, found, advice)
 
 
 def _templates(ctx: Context) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""``python -m appcat.switch serve RUNTIME HOME BACKEND DESCRIPTOR``, or ``look RUNTIME HOME``, or ``try``."""
+"""``python -m appcat.switch serve RUNTIME HOME BACKEND DESCRIPTOR``, or ``look RUNTIME``, or ``try``."""
 
 from __future__ import annotations
 

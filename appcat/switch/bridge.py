@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import struct
 
 from appcat.errors import NetworkError
 from appcat.switch import namespace
-from appcat.switch.files import Files, boot_id, interface, write
+from appcat.switch.files import Files, boot_id, write
 from appcat.switch.netlink import Link, Links
 
 TUN = "/dev/net/tun"
 _TUNSETIFF = 0x400454CA
 _TAP, _NO_PI, _VNET_HDR = 0x0002, 0x1000, 0x4000
 _REQUEST = struct.Struct("16sH22x")
-_KIND = "bridge"
+# Every bridge is told by its alias: a network's has the name of that, one says whose namespace this is.
+_KIND, _NETWORK, MARKER = "bridge", "net", "home"
 SETTINGS = {
     "ipv6/conf/all/disable_ipv6": "1",
     "ipv6/conf/default/disable_ipv6": "1",
@@ -36,13 +38,13 @@ class Bridge:
 
     name = "bridge"
 
-    def __init__(self, files: Files, home: str) -> None:
-        self.adopted = _settle(files, home)
+    def __init__(self, files: Files) -> None:
+        self.adopted = _settle(files)
         self._namespaces = namespace.own()
         self._links = Links()
         if not self.adopted:
             _calm()
-            self._links.add_bridge(marker(home), home)
+            self._links.add_bridge(MARKER, files.root)
             write(files.namespace, f"{boot_id()} {namespace.inode(self._namespaces[0])}")
 
     def open(self, names: list[str]) -> tuple[list[dict[str, object]], list[int]]:
@@ -82,10 +84,12 @@ class Bridge:
         return sum(link.kind == "tun" for link in links.values())
 
     def _bridge(self, network: str, links: dict[str, Link]) -> Link:
-        name = interface("n", network)
-        if name not in links:
-            self._links.add_bridge(name, network)
-            links.update(self._links.all())
+        for link in links.values():
+            if is_network(link) and link.alias == network:
+                return link
+        name = next(name for number in itertools.count() if (name := f"{_NETWORK}{number}") not in links)
+        self._links.add_bridge(name, network)
+        links.update(self._links.all())
         return links[name]
 
 
@@ -114,24 +118,24 @@ def look(links: Links) -> dict[str, list[str]]:
 
 
 def is_network(link: Link) -> bool:
-    """Whether it is a network's bridge, and not the one that marks the namespace as this home's."""
-    return link.kind == _KIND and link.name == interface("n", link.alias)
+    """Whether it is a network's bridge."""
+    return link.kind == _KIND and link.name.startswith(_NETWORK)
 
 
-def marker(home: str) -> str:
-    """The bridge that says whose namespace this is."""
-    return interface("h", home)
-
-
-def find(files: Files, home: str) -> int | None:
+def find(files: Files) -> int | None:
     """The namespace that a switch of this home made earlier, when a QEMU still has it open."""
     inode = files.boot_inode()
-    return namespace.find(inode, lambda: marker(home) in Links().all()) if inode else None
+    return namespace.find(inode, lambda: _is_marked(files)) if inode else None
 
 
-def _settle(files: Files, home: str) -> bool:
+def _is_marked(files: Files) -> bool:
+    marker = Links().all().get(MARKER)
+    return marker is not None and marker.alias == files.root
+
+
+def _settle(files: Files) -> bool:
     """Be in this home's namespace; True when it was there already."""
-    found = find(files, home)
+    found = find(files)
     if found is None:
         namespace.unshare(namespace.NEW_USER | namespace.NEW_NET)
         return False

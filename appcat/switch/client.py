@@ -239,7 +239,7 @@ def _look_without(layout: Layout) -> Look:
     """What goes on without a switch: bridges need none, and a hub is missed."""
     if not layout.switch_directory.is_dir():
         return Look(None, None, {})
-    line = [sys.executable, "-m", "appcat.switch", "look", str(layout.settings.runtime), str(layout.home)]
+    line = [sys.executable, "-m", "appcat.switch", "look", str(layout.settings.runtime)]
     try:
         done = subprocess.run(line, capture_output=True, stdin=subprocess.DEVNULL, timeout=ANSWER, cwd="/")
         return _as_look(json.loads(done.stdout))

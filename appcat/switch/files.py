@@ -1,4 +1,4 @@
-"""The switch's own files, below the runtime directory; and the names it gives to interfaces of the kernel.
+"""The switch's own files, below the runtime directory.
 
 ::
 
@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
 
 PORT, HUB, VM = ".port", ".hub", ".vm"
@@ -72,10 +72,8 @@ def write(path: str, text: str) -> None:
 
 def remove(path: str) -> None:
     """Remove a file that may be gone already."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
 
 
 def boot_id() -> str:
@@ -84,8 +82,3 @@ def boot_id() -> str:
         return read(BOOT_ID) or ""
     except OSError:
         return ""
-
-
-def interface(kind: str, name: str) -> str:
-    """A name for a kernel's interface, which has room for 15 characters: a letter and a digest."""
-    return kind + hashlib.sha256(name.encode()).hexdigest()[:14]

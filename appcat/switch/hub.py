@@ -6,7 +6,6 @@ missed only until the next one has bound those names again. Which network a port
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
 import sys
@@ -14,7 +13,7 @@ import time
 
 from appcat.errors import NetworkError
 from appcat.switch.files import HUB, PORT, VM, Files, remove, write
-from appcat.switch.segment import ENOUGH, FRAME, STALL, Port, Segment
+from appcat.switch.segment import FRAME, STALL, Port, Segment
 
 # Bytes. macOS takes no datagrams over 2048 bytes (net.local.dgram.maxdgram).
 MTU = 1500 if sys.platform == "darwin" else 9000
@@ -33,7 +32,7 @@ class Hub:
         self.ports: dict[str, Port] = {}
         self.segments: dict[str, Segment] = {}
         self._selector = selector
-        self._ready: dict[Segment | None, list[Port]] = {}
+        self._ready: list[Port] = []
         self._slow: set[Port] = set()
         for name in files.ports():
             self._adopt(name, files.network_of(name) or "")
@@ -93,49 +92,51 @@ class Hub:
         return len(self.ports)
 
     def ready(self, port: Port, events: int) -> None:
-        """``port`` has sent something, or takes more; the work is done in ``round``."""
+        """``port`` takes more, or has sent something; that is passed on in ``round``."""
         if events & _WRITE:
-            self._slow.add(port)
+            port.flush(time.monotonic())
         if events & _READ:
-            self._ready.setdefault(port.segment, []).append(port)
+            self._ready.append(port)
 
     def round(self) -> None:
         """Pass frames on: each network has the same share of a round, and in it each port that has sent something."""
         now = time.monotonic()
-        ready, self._ready = self._ready, {}
-        for segment, ports in ready.items():
-            if segment is None:
-                for port in ports:
-                    _drop(port)
-                continue
+        for segment, ports in self._by_segment().items():
             share = max(BUDGET // len(ports), 1)
             for port in ports:
-                segment.serve(port, share, now)
+                if segment is None:
+                    _drop(port)
+                else:
+                    segment.serve(port, share, now)
                 if port.held:
                     self._watch(port, port.events & ~_READ)
-            self._slow |= segment.touched
-            segment.touched.clear()
-        if self._slow:
-            self._push(now)
+        for port in list(self._slow):
+            self._attend(port, now)
 
     def patience(self) -> float | None:
         """Seconds until ``round`` has to be called even if nothing is ready; None: no need."""
         return STALL / 2 if any(port.waiting for port in self._slow) else None
 
-    def _push(self, now: float) -> None:
-        for port in list(self._slow):
-            port.flush(now)
-            if not port.stuck and port.queue and now - port.since > STALL:
-                port.stuck = True
-            if port.stuck or port.queued < ENOUGH // 2:
-                self._resume(port)
-            self._watch(port, port.events | _WRITE if port.queue else port.events & ~_WRITE)
-            if not port.queue:
-                self._slow.discard(port)
+    def _by_segment(self) -> dict[Segment | None, list[Port]]:
+        """The ports that have sent something, where they are by now."""
+        found: dict[Segment | None, list[Port]] = {}
+        for port in self._ready:
+            if self.ports.get(port.name) is port:
+                found.setdefault(port.segment, []).append(port)
+        self._ready.clear()
+        return found
+
+    def _attend(self, port: Port, now: float) -> None:
+        """See to it that a port that something waits for is written to, and nobody waits for it longer than need be."""
+        if port.judge(now):
+            self._resume(port)
+        self._watch(port, port.events | _WRITE if port.queue else port.events & ~_WRITE)
+        if not port.queue:
+            self._slow.discard(port)
 
     def _resume(self, port: Port) -> None:
         for other in port.release():
-            if other.name in self.ports:
+            if self.ports.get(other.name) is other:
                 self._watch(other, other.events | _READ)
 
     def _adopt(self, name: str, network: str) -> Port:
@@ -158,7 +159,7 @@ class Hub:
         if not port.linked:
             port.link()
         if network not in self.segments:
-            self.segments[network] = Segment(network, time.monotonic())
+            self.segments[network] = Segment(network, self._slow, time.monotonic())
         self.segments[network].join(port)
 
     def _leave(self, port: Port) -> None:

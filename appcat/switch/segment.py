@@ -27,8 +27,21 @@ class Port:
     not wait for it. ``held``: it waits for another itself. Times are of the monotonic clock, in seconds.
     """
 
-    __slots__ = ("events", "held", "linked", "local", "name", "opened", "queue", "queued", "segment")
-    __slots__ += ("since", "socket", "stuck", "waiting")
+    __slots__ = (
+        "events",
+        "held",
+        "linked",
+        "local",
+        "name",
+        "opened",
+        "queue",
+        "queued",
+        "segment",
+        "since",
+        "socket",
+        "stuck",
+        "waiting",
+    )
 
     def __init__(self, name: str, door: socket.socket, local: str, now: float) -> None:
         self.name = name
@@ -55,17 +68,12 @@ class Port:
             self.linked = True
         return self.linked
 
-    def give(self, size: int) -> bool:
-        """Pass on the frame in the buffer. False: no more at the moment, please."""
+    def give(self, size: int, now: float) -> bool:
+        """Pass on the frame in the buffer, or keep it. False: no more at the moment, please."""
         if not self.queue:
-            try:
-                self.socket.send(_view[:size])
+            if self._sent(_view[:size]):
                 return True
-            except BlockingIOError:
-                pass
-            except OSError:
-                self.linked = False  # QEMU is gone, or not there yet
-                return True
+            self.since = now
         if self.queued < TOO_MUCH and not (self.stuck and self.queued >= ENOUGH):
             self.queue.append(bytes(_view[:size]))
             self.queued += size
@@ -73,23 +81,27 @@ class Port:
 
     def flush(self, now: float) -> None:
         """Pass on what waits, as far as it is taken."""
-        queue = self.queue
-        while queue:
-            try:
-                self.socket.send(queue[0])
-            except BlockingIOError:
-                return
-            except OSError:
-                self.linked = False
-                self.clear()
-                return
-            self.queued -= len(queue.popleft())
+        while self.queue and self._sent(self.queue[0]):
+            self.queued -= len(self.queue.popleft())
             self.since, self.stuck = now, False
 
-    def clear(self) -> None:
-        """What waits is lost."""
-        self.queue.clear()
-        self.queued = 0
+    def judge(self, now: float) -> bool:
+        """Whether those that wait for this port may go on: it has taken enough, or is not worth waiting for."""
+        if self.queue and now - self.since > STALL:
+            self.stuck = True
+        return self.stuck or self.queued < ENOUGH // 2
+
+    def _sent(self, frame: bytes | memoryview) -> bool:
+        """False when it has to wait; what nobody is there to take counts as sent."""
+        try:
+            self.socket.send(frame)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            self.linked = False
+        except OSError:
+            pass  # no memory for it, or QEMU has not bound its socket yet
+        return True
 
     def release(self) -> list[Port]:
         """Those that waited for this one, and may go on."""
@@ -100,16 +112,16 @@ class Port:
 
 
 class Segment:
-    """The ports of one network."""
+    """The ports of one network; ``slow`` are those that something waits for, of which the hub is told so."""
 
-    __slots__ = ("cards", "forget_at", "name", "ports", "touched")
+    __slots__ = ("cards", "forget_at", "name", "ports", "slow")
 
-    def __init__(self, name: str, now: float) -> None:
+    def __init__(self, name: str, slow: set[Port], now: float) -> None:
         self.name = name
         self.ports: list[Port] = []
         self.cards: dict[bytes, Port] = {}
         self.forget_at = now + FORGET_CARDS
-        self.touched: set[Port] = set()
+        self.slow: set[Port] = slow
 
     def join(self, port: Port) -> None:
         """Add a port."""
@@ -129,7 +141,9 @@ class Segment:
             self.forget_at = now + FORGET_CARDS
 
     def serve(self, source: Port, budget: int, now: float) -> None:
-        """Pass on what ``source`` has sent: at most ``budget`` frames, copies counted, and one more."""
+        """Pass on what ``source`` has sent: about as many frames as ``budget``, each copy being one."""
+        if not source.linked:
+            source.link()
         receive, cards = source.socket.recv_into, self.cards
         while budget > 0 and not source.held:
             try:
@@ -139,23 +153,21 @@ class Segment:
             budget -= 1
             if size < SHORTEST:
                 continue
-            head = bytes(_view[:12])
-            if cards.get(head[6:]) is not source:
-                self._learn(head[6:], source)
-            target = cards.get(head[:6])
+            target_card, card = bytes(_view[:6]), bytes(_view[6:12])
+            if cards.get(card) is not source:
+                self._learn(card, source)
+            target = cards.get(target_card)
             if target is None:
                 budget -= self._flood(source, size, now)
             elif target is not source:
                 budget -= 1
-                if not target.give(size):
+                if not target.give(size, now):
                     source.held = True
                     target.waiting.append(source)
                 if target.queue:
-                    self._touch(target, now)
+                    self.slow.add(target)
 
     def _learn(self, card: bytes, source: Port) -> None:
-        if not source.linked:
-            source.link()
         if card[0] & 1:
             return  # no card has a group's address
         if len(self.cards) >= MOST_CARDS:
@@ -163,15 +175,10 @@ class Segment:
         self.cards[card] = source
 
     def _flood(self, source: Port, size: int, now: float) -> int:
-        for port in self.ports:
-            if port is not source and port.linked:
-                port.give(size)
-                if port.queue:
-                    self._touch(port, now)
-        return len(self.ports)
-
-    def _touch(self, port: Port, now: float) -> None:
-        """Note that something waits for ``port``."""
-        if len(port.queue) == 1:
-            port.since = now
-        self.touched.add(port)
+        """To all others, none of which is waited for; returns how many copies that were."""
+        others = [port for port in self.ports if port is not source and port.linked]
+        for port in others:
+            port.give(size, now)
+            if port.queue:
+                self.slow.add(port)
+        return len(others)

@@ -42,7 +42,7 @@ class Switch:
         self.idle_since = time.monotonic()
         self.listener = _listen(files.socket)
         self.selector.register(self.listener, selectors.EVENT_READ)
-        self.backend = _backend(files, home, wanted, self.selector)
+        self.backend = _backend(files, wanted, self.selector)
 
     def attend(self, channel: socket.socket) -> None:
         """Answer a client that is connected already."""
@@ -185,13 +185,13 @@ def main(runtime: str, home: str, wanted: str, first: int) -> int:
     return 0
 
 
-def show(runtime: str, home: str) -> int:
+def show(runtime: str) -> int:
     """Print the connected ports as JSON, of a home whose switch does not run."""
     import json
 
     files = Files(runtime)
     hub = living_ports(files)
-    found = find_namespace(files, home) if sys.platform == "linux" and not hub else None
+    found = find_namespace(files) if sys.platform == "linux" and not hub else None
     networks: dict[str, list[str]] = {}
     if found is not None:
         from appcat.switch import bridge, namespace, netlink
@@ -221,12 +221,12 @@ def bound_log() -> None:
         pass
 
 
-def _backend(files: Files, home: str, wanted: str, selector: selectors.BaseSelector) -> Bridge | Hub:
+def _backend(files: Files, wanted: str, selector: selectors.BaseSelector) -> Bridge | Hub:
     """What living vms are on, whatever is wanted: they are not to be cut off from those that come."""
     if living_ports(files):
         return Hub(files, selector)
-    if sys.platform == "linux" and (wanted == Bridge.name or find_namespace(files, home) is not None):
-        return Bridge(files, home)
+    if sys.platform == "linux" and (wanted == Bridge.name or find_namespace(files) is not None):
+        return Bridge(files)
     return Hub(files, selector)
 
 

@@ -88,8 +88,10 @@ def explain(step: str, code: int) -> Verdict:
     """The verdict for a step of ``trial.STEPS`` that failed with an error's number."""
     if not step:
         return Verdict(Backend.BRIDGE, "", "")
-    explaining = {"tun": _tun, "trial": lambda _: ("the trial of bridges did not come to an end", "try again")}
-    reason, advice = explaining.get(step, lambda code: _namespace(step, code))(code)
+    if step == "trial":
+        reason, advice = "the trial of bridges did not come to an end", "run 'appcat doctor' again"
+    else:
+        reason, advice = _tun(code) if step == "tun" else _namespace(step, code)
     return Verdict(Backend.HUB, reason, advice)
 
 

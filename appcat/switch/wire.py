@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import json
+import os
 import socket
 
 PROTOCOL = 1
@@ -37,7 +39,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, object], list[int]]:
     line, descriptors = b"", []
     try:
         while not line.endswith(b"\n"):
-            data, more, _, _ = socket.recv_fds(connection, LONGEST, MOST_DESCRIPTORS, _CLOSE_ON_EXEC)
+            data, more = _receive(connection)
             descriptors += more
             line += data
             if not data:
@@ -50,9 +52,18 @@ def receive(connection: socket.socket) -> tuple[dict[str, object], list[int]]:
         raise
 
 
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """As ``socket.recv_fds``, which in Python 3.11 does not pass its flags on."""
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
+    data, extra, _, _ = connection.recvmsg(LONGEST, room, _CLOSE_ON_EXEC)
+    descriptors = array.array("i")
+    for level, kind, content in extra:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return data, list(descriptors)
+
+
 def close(descriptors: list[int]) -> None:
     """Close them all."""
-    import os
-
     for descriptor in descriptors:
         os.close(descriptor)
