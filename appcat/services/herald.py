@@ -1,22 +1,22 @@
 """The keeper's part in networks: guests that missed who is on theirs are told, a hub that has ended is started again.
 
 It looks at all vms at every tick, and so reads only files that have changed since. Telling a guest may take as long as
-it likes: that is done by threads nobody waits for, a few at a time, and a guest that does not answer is asked less and
-less often.
+it likes: that is done by a few threads nobody waits for, and a guest that does not answer is asked less and less often.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from appcat.errors import AppcatError
 from appcat.guest.patience import Errand
 from appcat.model.machine import Backend
 from appcat.model.vm import Vm
+from appcat.services.census import Census, Mark, mark
 from appcat.services.context import Context
 from appcat.services.neighbours import TELLERS, can_be_told, digest, network_statements, note_deaf, tell, told
 from appcat.switch import client
@@ -25,10 +25,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 FIRST_DELAY, LONGEST_DELAY = 2.0, 60.0
-# File systems stamp files with a clock that ticks every few milliseconds: what is younger than this is read again.
-SETTLED_NS = 100_000_000
-
-Mark = tuple[int, ...]
 
 
 @dataclass
@@ -41,24 +37,39 @@ class Trial:
 
 @dataclass
 class Herald:
-    """What is known from the last look: the contents of files by their ``marks``, and who is being told (by uuid)."""
+    """Who is being told, or is to be (by uuid), and what guests should know, reckoned when a file has changed.
+
+    The threads take names from ``_queue`` and put into ``_outcomes`` what came of them; both may be touched by several.
+    """
 
     ctx: Context
-    errands: dict[str, Errand[bool]] = field(default_factory=dict)
+    census: Census = field(init=False)
+    waiting: set[str] = field(default_factory=set)
     trials: dict[str, Trial] = field(default_factory=dict)
-    _marks: dict[str, Mark | None] = field(default_factory=dict)
-    _vms: dict[str, Vm] = field(default_factory=dict)
+    _queue: deque[tuple[str, str]] = field(default_factory=deque)
+    _outcomes: deque[tuple[str, Exception | None]] = field(default_factory=deque)
+    _tellers: list[Errand[None]] = field(default_factory=list)
+    _vms: tuple[Vm, ...] = ()
     _wanted: dict[str, str] = field(default_factory=dict)
     _backends: dict[str, tuple[Mark | None, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.census = Census(self.ctx)
+
     def tick(self, running: Collection[str]) -> None:
         """One round over the vms with these names, which run; raises NetworkError when a hub cannot be started."""
-        self._look()
-        here = [self._vms[name] for name in running if name in self._vms]
+        if (vms := self.census.vms()) is not self._vms:
+            self._vms, self._wanted = vms, {}
+        here = [vm for vm in vms if vm.name in running]
         self._harvest()
         self.trials = {uuid: trial for uuid, trial in self.trials.items() if uuid in {vm.uuid for vm in here}}
         for vm in here:
-            self._send_to(vm)
+            if self._is_due(vm):
+                self.waiting.add(vm.uuid)
+                self._queue.append((vm.uuid, vm.name))
+        self._tellers = [teller for teller in self._tellers if not teller.ended(0)]
+        for _ in range(min(len(self._queue), TELLERS - len(self._tellers))):
+            self._tellers.append(Errand(self._tell_all))
         self._mind_switch([vm for vm in here if vm.networks])
 
     def was_reset(self, uuid: str) -> None:
@@ -66,34 +77,15 @@ class Herald:
         note_deaf(self.ctx, uuid)
         self.trials.pop(uuid, None)
 
-    def _look(self) -> None:
-        """Read the vms' files that have changed; what guests are to be told is reckoned anew when any has."""
-        layout = self.ctx.layout
-        marks = {name: mark(layout.vm(name).spec) for name in self.ctx.store.names()}
-        networks = {f"{name}.json": mark(layout.network(name)) for name in self.ctx.networks.names()}
-        if (seen := {**marks, **networks}) == self._marks and None not in seen.values():
-            return
-        self._vms = {name: vm for name in marks if (vm := self._vm(name, marks[name])) is not None}
-        self._marks, self._wanted = seen, {}
-
-    def _vm(self, name: str, now: Mark | None) -> Vm | None:
-        if now is not None and self._marks.get(name) == now:
-            return self._vms.get(name)
-        try:
-            return self.ctx.store.load(name)
-        except AppcatError:  # broken, or gone this moment
-            return None
-
     def _harvest(self) -> None:
-        """Take note of what came of errands that have ended."""
-        for uuid, errand in list(self.errands.items()):
-            if errand.ended(0):
-                del self.errands[uuid]
-                try:
-                    errand.result()
-                    self.trials.pop(uuid, None)
-                except (AppcatError, OSError) as error:
-                    self._failed(uuid, error)
+        """Take note of what came of those who were told."""
+        while self._outcomes:
+            uuid, error = self._outcomes.popleft()
+            self.waiting.discard(uuid)
+            if error is None:
+                self.trials.pop(uuid, None)
+            else:
+                self._failed(uuid, error)
 
     def _failed(self, uuid: str, error: Exception) -> None:
         trial = self.trials.setdefault(uuid, Trial())
@@ -102,22 +94,34 @@ class Herald:
         trial.due = time.monotonic() + delay(trial.count)
         trial.count += 1
 
-    def _send_to(self, vm: Vm) -> None:
-        """Have the guest told what it does not know, unless it is being told, or it is not yet time for another try."""
+    def _is_due(self, vm: Vm) -> bool:
+        """Whether the guest is to be told something now: not while it is being told, nor too soon after a failure."""
         trial = self.trials.get(vm.uuid)
-        if vm.uuid in self.errands or len(self.errands) >= TELLERS or (trial and time.monotonic() < trial.due):
-            return
+        if vm.uuid in self.waiting or (trial and time.monotonic() < trial.due):
+            return False
         known = told(self.ctx, vm)
         never_was_on_any = known is None and not vm.networks
-        if never_was_on_any or known == self._digest(vm, known) or not can_be_told(self.ctx, vm):
-            return
-        self.errands[vm.uuid] = Errand(lambda: tell(self.ctx, vm.name, PATIENCE))
+        return not never_was_on_any and known != self._digest(vm, known) and can_be_told(self.ctx, vm)
+
+    def _tell_all(self) -> None:
+        """What a thread does: tell whoever is next, until nobody is."""
+        while True:
+            try:
+                uuid, name = self._queue.popleft()
+            except IndexError:
+                return
+            error: Exception | None = None
+            try:
+                tell(self.ctx, name, PATIENCE, self.census)
+            except Exception as failure:  # whatever it is, it must not be waited for for ever
+                error = failure
+            self._outcomes.append((uuid, error))
 
     def _digest(self, vm: Vm, known: str | None) -> str | None:
         """What stands for all that the guest should know; what is ``known`` to it where that cannot be said."""
         if vm.name not in self._wanted:
             try:
-                self._wanted[vm.name] = digest(network_statements(self.ctx, vm, list(self._vms.values())))
+                self._wanted[vm.name] = digest(network_statements(self.ctx, vm, self._vms))
             except AppcatError as error:
                 log.warning("%s cannot be told of its networks: %s", vm.name, error)
                 self._wanted[vm.name] = ""
@@ -141,14 +145,3 @@ class Herald:
 def delay(count: int) -> float:
     """Seconds to wait after so many failures (from 0) in a row: doubling, up to a minute."""
     return min(FIRST_DELAY * 2.0 ** min(count, 10), LONGEST_DELAY)
-
-
-def mark(path: Path) -> Mark | None:
-    """What stands for the contents of a file that is replaced, never written in place; None when it is too young."""
-    try:
-        seen = path.stat()
-    except OSError:
-        return ()
-    if time.time_ns() - seen.st_mtime_ns < SETTLED_NS:
-        return None
-    return seen.st_mtime_ns, seen.st_ino, seen.st_size

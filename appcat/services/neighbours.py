@@ -21,6 +21,7 @@ from appcat.model.machine import HOTPLUG_PORTS
 from appcat.model.vm import Vm, place_names
 from appcat.qemu.argv import FIRST_PORT_SLOT, FUNCTIONS
 from appcat.services.addresses import network_of
+from appcat.services.census import Census
 from appcat.services.context import Context
 from appcat.services.networks import readable_vms
 from appcat.services.observe import is_alive
@@ -106,15 +107,15 @@ def _note(ctx: Context, uuid: str, text: str) -> None:
         write_atomic(ctx.layout.runtime(uuid).told, text, durable=False)
 
 
-def tell(ctx: Context, name: str, patience: float = TELL_PATIENCE) -> bool:
+def tell(ctx: Context, name: str, patience: float = TELL_PATIENCE, census: Census | None = None) -> bool:
     """Tell the guest of a running vm what holds now, within so many seconds; False when it knows already.
 
-    Raises NotFound, Broken, Busy, GuestError, DeadlineExceeded.
+    ``census`` is that of a caller who tells several. Raises NotFound, Broken, Busy, GuestError, DeadlineExceeded.
     """
     deadline = time.monotonic() + patience
     with locks.hold(ctx.layout.vm(name).agent_lock, "tell names", wait=patience, check=ctx.check):
         # Read when nobody else can tell it anything: so the last word is the newest.
-        vms = readable_vms(ctx)
+        vms = (census or Census(ctx)).vms()
         vm = next((vm for vm in vms if vm.name == name), None) or ctx.store.load(name)
         lines = network_statements(ctx, vm, vms)
         if told(ctx, vm) == digest(lines):
@@ -139,10 +140,11 @@ def inform(ctx: Context, networks: Collection[str], but: Collection[str] = ()) -
         return
     try:
         deadline = time.monotonic() + INFORM_PATIENCE
-        behind = [vm.name for vm in _behind(ctx, networks) if vm.name not in but]
+        census = Census(ctx)
+        behind = [vm.name for vm in _behind(ctx, networks, census.vms()) if vm.name not in but]
         if behind:
             with ThreadPoolExecutor(min(TELLERS, len(behind))) as pool:
-                pool.map(lambda name: _tell_by(ctx.undisturbed(), name, deadline), behind)
+                pool.map(lambda name: _tell_by(ctx.undisturbed(), name, deadline, census), behind)
     except (AppcatError, OSError) as error:
         log.warning("members of %s were not told: %s", ", ".join(networks), error)
 
@@ -154,12 +156,11 @@ def inform_of(ctx: Context, vms: Iterable[Vm]) -> None:
 
 def catch_up(ctx: Context, name: str) -> None:
     """Tell one running vm what it has missed, if anything; never raises, and takes ``INFORM_PATIENCE`` at most."""
-    _tell_by(ctx.undisturbed(), name, time.monotonic() + INFORM_PATIENCE)
+    _tell_by(ctx.undisturbed(), name, time.monotonic() + INFORM_PATIENCE, Census(ctx))
 
 
-def _behind(ctx: Context, networks: Collection[str]) -> list[Vm]:
+def _behind(ctx: Context, networks: Collection[str], vms: Sequence[Vm]) -> list[Vm]:
     """The members of ``networks`` whose guests are up and have been told something else than what holds now."""
-    vms = readable_vms(ctx)
     members = [vm for vm in vms if any(place.network in networks for place in vm.networks)]
     awake = [vm for vm in members if ctx.layout.runtime(vm.uuid).ready.exists() and told(ctx, vm) != ""]
     up = [vm for vm in awake if can_be_told(ctx, vm)]
@@ -181,11 +182,11 @@ def can_be_told(ctx: Context, vm: Vm) -> bool:
     return run is not None and run.begun and is_alive(ctx, vm.name)
 
 
-def _tell_by(ctx: Context, name: str, deadline: float) -> None:
+def _tell_by(ctx: Context, name: str, deadline: float, census: Census) -> None:
     left = deadline - time.monotonic()
     try:
         if left > 0:
-            tell(ctx, name, left)
+            tell(ctx, name, left, census)
     except NotFound:
         return  # deleted meanwhile
     except (AppcatError, OSError) as error:

@@ -4,14 +4,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from appcat.model.vm import Vm
 from appcat.services import herald as module
+from appcat.services.census import Census
 from appcat.services.context import Context
-from appcat.services.herald import Herald, delay, mark
+from appcat.services.herald import Herald, delay
 from appcat.services.keep import Keeper
 from appcat.services.neighbours import network_statements, note_told, told
 from tests.unit.support.fake_guest import FakeGuest
@@ -49,7 +49,7 @@ def rounds(herald: Herald, *running: str, until: Callable[[], object]) -> None:
 def settle(herald: Herald, *running: str) -> None:
     """Until nobody is being told any more."""
     herald.tick(running)
-    rounds(herald, *running, until=lambda: not herald.errands)
+    rounds(herald, *running, until=lambda: not herald.waiting)
 
 
 def test_a_guest_that_is_behind_is_told_once(ctx: Context, herald: Herald) -> None:
@@ -118,52 +118,39 @@ def test_delays_double_up_to_a_minute() -> None:
     assert delay(10_000) == 60
 
 
-def test_a_few_at_a_time(ctx: Context, herald: Herald, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
+def test_many_are_told_in_one_round_by_a_few(ctx: Context, herald: Herald, monkeypatch: pytest.MonkeyPatch) -> None:
     vms = [
-        sample_vm(f"n{number}", uuid=f"{number}{WEB.uuid[1:]}", networks=(on("lab", f"10.77.0.{number}"),))
-        for number in range(2, 9)
+        sample_vm(f"n{number}", uuid=f"{number:02}{WEB.uuid[2:]}", networks=(on("lab", f"10.77.0.{number}"),))
+        for number in range(2, 15)
     ]
+    busy: list[int] = []
+    real = module.tell
+
+    def slowly(ctx: Context, name: str, patience: float, census: Census) -> bool:
+        busy.append(len(herald._tellers))
+        time.sleep(0.02)
+        return real(ctx, name, patience, census)
+
+    monkeypatch.setattr(module, "tell", slowly)
     with contextlib.ExitStack() as stack:
-        for vm in vms:
-            stack.enter_context(guest(ctx, vm, ""))
-        names = [vm.name for vm in vms]
-        herald.tick(names)
-        assert len(herald.errands) == module.TELLERS
-        rounds(herald, *names, until=lambda: len(herald.trials) == len(vms))
+        guests = [stack.enter_context(guest(ctx, vm)) for vm in vms]
+        herald.tick([vm.name for vm in vms])
+        eventually(lambda: all(told(ctx, vm) for vm in vms))
+        settle(herald, *(vm.name for vm in vms))
+        assert [len(one.told) for one in guests] == [1] * len(vms)
+    assert max(busy) <= module.TELLERS
 
 
-def test_files_that_have_not_changed_are_not_read_again(
+def test_whatever_goes_wrong_with_one_it_is_tried_again(
     ctx: Context, herald: Herald, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for vm in (WEB, DB):
-        add_vm(ctx, vm)
-        make_old(ctx.layout.vm(vm.name).spec)
-    make_old(ctx.layout.network("lab"))
-    reads: list[str] = []
-    load = type(ctx.store).load
-    monkeypatch.setattr(type(ctx.store), "load", lambda store, name: (reads.append(name), load(store, name))[1])
-    herald.tick(["web", "db"])
-    assert sorted(reads) == ["db", "web"]
-    herald.tick(["web", "db"])
-    assert sorted(reads) == ["db", "web"]
-    ctx.store.save(sample_vm("db", uuid=DB.uuid))
-    herald.tick(["web", "db"])
-    assert reads[2:] == ["db"]
+    def fail(*_arguments: object) -> bool:
+        raise RuntimeError("a fault")
 
-
-def make_old(path: Path) -> None:
-    then = time.time() - 60
-    os.utime(path, (then, then))
-
-
-def test_a_file_that_is_young_is_no_proof_of_anything(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    assert mark(path) == ()
-    path.touch()
-    assert mark(path) is None
-    make_old(path)
-    assert mark(path) == mark(path) != ()
+    monkeypatch.setattr(module, "tell", fail)
+    with guest(ctx, WEB):
+        settle(herald, "web")
+    assert herald.trials[WEB.uuid].count == 1
 
 
 def test_a_guest_that_boots_again_is_told_again(ctx: Context, herald: Herald) -> None:

@@ -10,6 +10,7 @@ import pytest
 from appcat.errors import AppcatError, Busy, DeadlineExceeded, GuestError, NotFound
 from appcat.model.vm import Vm
 from appcat.services import neighbours
+from appcat.services.census import Census
 from appcat.services.context import Context
 from appcat.services.neighbours import (
     catch_up,
@@ -241,10 +242,10 @@ def test_informing_never_fails(ctx: Context, monkeypatch: pytest.MonkeyPatch) ->
         catch_up(ctx, "nobody")
         assert web.told == []
 
-    def fail(_ctx: Context) -> list[Vm]:
+    def fail(_census: Census) -> tuple[Vm, ...]:
         raise OSError("no descriptors left")
 
-    monkeypatch.setattr(neighbours, "readable_vms", fail)
+    monkeypatch.setattr(Census, "vms", fail)
     inform(ctx, ["lab"])
 
 
