@@ -77,7 +77,11 @@ def address(cat: Cat, name: str, network: str = "lab") -> str:
 
 
 def reaches(cat: Cat, source: str, target: str) -> bool:
-    return cat.try_("vm", "exec", source, "--", "ping", "-c", "1", "-W", "5", target).returncode == 0
+    """Whether a guest answers a ping itself. What comes through NIC 0 has libslirp's time to live, and that takes any
+    ICMP message for an answer where it has a raw socket, as root has.
+    """
+    done = cat.try_("vm", "exec", source, "--", "ping", "-c", "1", "-W", "5", target)
+    return done.returncode == 0 and "ttl=64" in done.stdout
 
 
 def await_reach(cat: Cat, source: str, target: str) -> None:
@@ -384,10 +388,9 @@ def test_a_set_of_forks_on_a_twin_goes_on_talking(home: Cat, ctx: Context) -> No
 
 
 def test_clones_elsewhere_and_where_they_cannot_be(home: Cat) -> None:
-    home.fails(
-        "invalid-input", "vm", "clone", "--json", "n1", "x", "--instant", "--network", "lab", "--network", "store"
-    )
-    home.fails("network-not-found", "vm", "clone", "--json", "n1", "x", "--instant", "--network", "nowhere")
+    instant = ["vm", "clone", "--json", "n1", "x", "--instant"]
+    home.fails("invalid-input", *instant, "--network", "lab", "--network", "store")
+    home.fails("network-not-found", *instant, "--network", "nowhere")
     home("vm", "clone", "n1", "x", "--instant", "--network", "store")
     home("vm", "clone", "n1", "y", "--linked", "--network", "store", "--network", "lab")
     assert list(places(home, "x")) == ["store"]
