@@ -18,16 +18,16 @@ else:  # what the API's document is made from needs what 3.12 brought; typer has
 class PortInfo(TypedDict):
     """A port forward: connections to ``host`` on ``address`` reach ``guest`` inside; ``protocol`` is tcp or udp.
 
-    ``own``: the port was published by its number, on the vm's own address, and may be in two places there. ``advice``
-    says what keeps it from being at its number, and what to do; empty when nothing does.
+    ``own`` is there, and true, when the port was published by its number: it is on the vm's own address, perhaps in two
+    places. ``advice`` is there when something keeps it from being at its number, and says what, and what to do.
     """
 
     host: int
     guest: int
     address: str
     protocol: str
-    own: bool
-    advice: str
+    own: NotRequired[bool]
+    advice: NotRequired[str]
 
 
 class DiskInfo(TypedDict):
@@ -41,14 +41,14 @@ class DiskInfo(TypedDict):
 
 
 class SshInfo(TypedDict):
-    """Where the guest's SSH server is reached from the host that runs it, and as whom; ``ports`` are all that lead
-    there.
+    """Where the guest's SSH server is reached from the host that runs it, and as whom; of a vm with an address of its
+    own, ``ports`` are all those there that lead to it.
     """
 
     address: str
     port: int
     user: str
-    ports: list[int]
+    ports: NotRequired[list[int]]
 
 
 class SshAccess(TypedDict):

@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT = 10.0
 
-# Names that QEMU itself writes with "_": a property of network cards.
-
 Message = dict[str, Any]
 
 

@@ -16,13 +16,15 @@ from appcat.model.port import PortForward, Protocol
 from appcat.model.size import MIB, format_size
 from appcat.model.vm import Vm
 from appcat.services.context import Context
-from appcat.services.listening import low_limit
+from appcat.services.listening import Listening, low_limit
 from appcat.store import locks
 
 # What a vm's own files need at start: records, logs, sockets.
 SPACE_TO_START = 4 * MIB
 # Of its memory: what an instant clone is expected to write, and is granted.
 CLONE_SHARE = 8
+# An address of the range that vms' are in, and no vm's.
+NOBODYS = "127.77.0.0"
 # Protocol, address and port.
 Claim = tuple[str, str, int]
 
@@ -137,6 +139,20 @@ def check_port(ctx: Context, name: str, forward: PortForward) -> None:
         f"port {where}/{forward.protocol} is in use" + (f" by {owner}" if owner else ""),
         hint="stop its owner, or publish another port",
     )
+
+
+def check_number(forward: PortForward) -> None:
+    """As ``check_port``, for what is published by its number by a vm that has no address yet.
+
+    Nobody listens on its address, but somebody may on all of them.
+    """
+    place = forward.places(NOBODYS, low_limit())[0]
+    if Listening().on_every_address(place):
+        owner = _process_on(place)
+        raise PortInUse(
+            f"port {place.host}/{place.protocol} of every address is in use" + (f" by {owner}" if owner else ""),
+            hint=f"stop its owner, or publish the port elsewhere: 127.0.0.1:PORT:{forward.guest}",
+        )
 
 
 def try_bind(forward: PortForward) -> OSError | None:

@@ -87,12 +87,7 @@ def _spec(vm: Vm, outlook: Outlook) -> dict[str, Any]:
         "cpus": vm.cpus,
         "memory": vm.memory,
         "machine": vm.machine.type,
-        "ssh": {
-            "address": vm.ssh_forward.address,
-            "port": vm.ssh_port,
-            "user": vm.login,
-            "ports": [place.forward.host for place in outlook.ssh],
-        },
+        "ssh": _ssh(vm, outlook),
         "ports": [describe_port(place) for place in outlook.published],
         "address": vm.address,
         "disks": [encode(disk) for disk in vm.disks],
@@ -111,6 +106,11 @@ def _spec(vm: Vm, outlook: Outlook) -> dict[str, Any]:
 def describe_attachments(vm: Vm) -> list[AttachmentInfo]:
     """The vm's places on private networks."""
     return [cast(AttachmentInfo, {**encode(place), "names": place_names(vm, place)}) for place in vm.networks]
+
+
+def _ssh(vm: Vm, outlook: Outlook) -> dict[str, Any]:
+    told = {"address": vm.ssh_forward.address, "port": vm.ssh_port, "user": vm.login}
+    return {**told, "ports": [place.forward.host for place in outlook.ssh]} if vm.address else told
 
 
 def describe_clones(done: Cloned, facts: Sequence[Facts] = ()) -> CloneInfo:
@@ -148,7 +148,8 @@ def _failure(name: str, error: AppcatError) -> CloneFailure:
 
 def describe_port(place: Place) -> PortInfo:
     """A place on the host that leads into a guest."""
-    return cast(PortInfo, {**encode(place.forward), "own": place.own, "advice": place.advice})
+    more = {"own": place.own, "advice": place.advice}
+    return cast(PortInfo, {**encode(place.forward), **{key: value for key, value in more.items() if value}})
 
 
 def describe_disk(use: DiskUse) -> DiskInfo:

@@ -74,16 +74,23 @@ def install(ctx: Context, path: Path = HOSTS) -> Installed:
     """
     with _held(ctx, path, "install"):
         before = _read(path)
-        section = Section.find(before, ctx.layout.home, path)
-        theirs = names_of(section.before + section.after)
-        wanted = entries(ctx)
-        kept = [Entry(entry.address, tuple(name for name in entry.names if name not in theirs)) for entry in wanted]
-        kept = [entry for entry in kept if entry.names]
-        after = section.filled([str(entry) for entry in kept])
-        if after != before:
+        after, done = _with_entries(ctx, before, path)
+        if done.changed:
             rewrite(path, after)
+        return done
+
+
+def _with_entries(ctx: Context, before: bytes, path: Path) -> tuple[bytes, Installed]:
+    """The file with the names of this home as they are now."""
+    section = Section.find(before, ctx.layout.home, path)
+    theirs = names_of(section.before + section.after)
+    wanted = entries(ctx)
+    kept = [Entry(entry.address, tuple(name for name in entry.names if name not in theirs)) for entry in wanted]
+    kept = [entry for entry in kept if entry.names]
+    after = section.filled([str(entry) for entry in kept])
     names = (name for entry in wanted for name in entry.names)
-    return Installed(after != before, tuple(kept), tuple(Taken(name, theirs[name]) for name in names if name in theirs))
+    taken = tuple(Taken(name, theirs[name]) for name in names if name in theirs)
+    return after, Installed(after != before, tuple(kept), taken)
 
 
 def remove(ctx: Context, path: Path = HOSTS) -> bool:
@@ -101,6 +108,11 @@ def is_installed(ctx: Context, path: Path = HOSTS) -> bool:
     with contextlib.suppress(AppcatError, OSError):
         return bool(Section.find(path.read_bytes(), ctx.layout.home, path).lines)
     return False
+
+
+def is_current(ctx: Context, path: Path = HOSTS) -> bool:
+    """Whether ``install`` would find nothing to do; raises as it does, but for what this user may not change."""
+    return not _with_entries(ctx, _read(path), path)[1].changed
 
 
 def sudo_line(ctx: Context, action: str, path: Path = HOSTS) -> str:

@@ -239,7 +239,7 @@ def test_a_low_number_is_higher_until_the_remedy_was_taken(alone: Cat) -> None:
     alone("vm", "port", "add", "web", "80")
     after = ports(alone, "web")
     assert list(after) == ["20022/tcp", "80/tcp", "20080/tcp"]
-    assert not after["20080/tcp"]["advice"]
+    assert "advice" not in after["20080/tcp"]
     assert http(address, 80, alone) == http(address, 20080, alone) == "web"
     shell(alone, "sysctl net.ipv4.ip_unprivileged_port_start=22 >&2")
     alone("vm", "restart", "web")

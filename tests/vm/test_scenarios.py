@@ -213,8 +213,7 @@ def test_ports(place: Cat) -> None:
     assert place("vm", "port", "add", "web", f"{port}:80").endswith("is forwarded already\n")
     assert fetched(port) == "served\n"
     listed = json.loads(place("vm", "port", "list", "web", "--json"))
-    stated = {"host": port, "guest": 80, "address": "127.0.0.1", "protocol": "tcp", "own": False, "advice": ""}
-    assert stated in listed
+    assert {"host": port, "guest": 80, "address": "127.0.0.1", "protocol": "tcp"} in listed
     (there,) = json.loads(place("vm", "port", "add", "web", "2376", "--json"))["places"]
     assert (there["host"], there["address"]) == (2376, place.show("web")["address"])
     assert there in json.loads(place("vm", "port", "list", "web", "--json"))

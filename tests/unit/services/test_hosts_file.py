@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from appcat.errors import Conflict, InvalidInput, Unavailable
 from appcat.services import hosts_file
 from appcat.services.context import Context
-from appcat.services.hosts_file import Entry, Section, Taken, entries, install, is_installed, markers, names_of, remove
+from appcat.services.hosts_file import (
+    Entry,
+    Section,
+    Taken,
+    entries,
+    install,
+    is_current,
+    is_installed,
+    markers,
+    names_of,
+    remove,
+)
 from tests.unit.support.listing import names_in
 from tests.unit.support.processes import NOBODY
 from tests.unit.support.samples import OTHER_UUID, sample_vm
@@ -62,7 +73,9 @@ def test_what_is_installed_is_kept_up_to_date_and_goes_without_a_trace(two: Cont
     )
     assert is_installed(two, path)
     assert not install(two, path).changed
+    assert is_current(two, path)
     two.store.remove("db")
+    assert not is_current(two, path)
     with path.open("a") as file:
         file.write("10.0.0.9 later\n")
     assert install(two, path).changed
