@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from appcat.store.networks import NetworkStore
 
 from appcat.model.config import KEYS
 from appcat.model.network import Network
@@ -20,6 +19,7 @@ from appcat.services.context import Context
 from appcat.services.operations import operation
 from appcat.settings import Settings
 from appcat.store.files import make_private_directory
+from appcat.store.networks import NetworkStore
 from tests.unit.support.processes import REPOSITORY
 from tests.unit.support.samples import OTHER_UUID, UUID, sample_vm
 from tests.unit.support.vms import add_vm

@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import pytest
-from appcat.services.networks import NetworkRequest
 from pydantic import BaseModel, ValidationError
 
 from appcat.daemon.inputs import (
@@ -29,6 +28,7 @@ from appcat.model.vm import CloneKind, RestartPolicy
 from appcat.services.clone import CloneRequest
 from appcat.services.create import CreateRequest
 from appcat.services.edit import Changes
+from appcat.services.networks import NetworkRequest
 
 
 def test_whole_body_becomes_a_request() -> None:
