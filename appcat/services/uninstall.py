@@ -28,6 +28,7 @@ from appcat.settings import Settings
 from appcat.store import locks
 from appcat.store.files import remove_tree, unlink, write_atomic
 from appcat.store.layout import CREATE_PREFIX, DELETE_PREFIX, Layout, VmPaths
+from appcat.switch import client as switch
 
 ROUNDS = 5
 PROGRAM = "pip uninstall appcat"
@@ -108,6 +109,7 @@ def uninstall(ctx: Context, *, keep_cache: bool = False) -> Plan:
     _remove_services(ctx)
     keeping.end_all(ctx)
     _remove_vms(ctx)
+    switch.end(ctx.layout)
     _remove_ssh_lines(ctx)
     for path in _completions(ctx):
         _remove_completion(path)

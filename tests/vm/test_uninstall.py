@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appcat.settings import runtime_directory
-from tests.cat import Cat, keepers_of, wait_until
+from tests.cat import Cat, keepers_of, switches_of, wait_until
 from tests.conftest import cat_in, new_home
 
 pytestmark = pytest.mark.vm
@@ -36,16 +36,19 @@ def check_nothing_left(cat: Cat) -> None:
     assert not runtime_directory(cat.home).exists()
     assert cat.qemus() == []
     assert keepers_of([cat.home]) == []
+    assert switches_of([cat.home]) == []
     assert list((cat.cache.parent / "user").iterdir()) == []
 
 
 def test_nothing_is_left(own: Cat) -> None:
-    own("vm", "run", "web", "--disk", "64M")
+    own("network", "create", "lab")
+    own("vm", "run", "web", "--disk", "64M", "--network", "lab")
     own.create("off")
     own.create("broken")
     (own.home / "vms" / "broken" / "vm.json").write_text("{")
     (own.home / "vms" / ".delete-old-1234").mkdir()
     wait_until(lambda: keepers_of([own.home]), what="a keeper")
+    assert switches_of([own.home])
     done = json.loads(own("uninstall", "--yes", "--json"))
     assert [part["what"] for part in done["removed"] if part["kind"] == "vm"] == ["broken", "off", "web"]
     assert {part["kind"] for part in done["removed"]} == {"vm", "keeper", "home", "cache", "sockets"}
