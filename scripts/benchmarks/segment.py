@@ -116,8 +116,14 @@ def iperf3(guest: Guest, *arguments: str) -> str:
     return guest.run(f"{TOOLS}/loader --library-path {TOOLS} {TOOLS}/iperf3 {' '.join(arguments)}")
 
 
+def meet(one: Guest, other: Guest) -> None:
+    """Wait until ``other`` answers: a card of stream has no carrier at first."""
+    one.run(f"until ping -c 1 -W 1 {other.address}; do :; done")
+
+
 def throughput(one: Guest, other: Guest, seconds: float = 5.0, *options: str) -> float:
     """Megabits per second of one TCP connection, as they arrive at ``other``."""
+    meet(one, other)
     iperf3(other, "-s", "-1", "-D")
     time.sleep(0.5)
     report = json.loads(iperf3(one, "-c", other.address, "-t", str(seconds), "-J", *options))
@@ -126,7 +132,7 @@ def throughput(one: Guest, other: Guest, seconds: float = 5.0, *options: str) ->
 
 def latency(one: Guest, other: Guest) -> float:
     """Milliseconds of a round trip: the mean of many pings; the first one, which asks for the card, is not counted."""
-    one.run(f"until ping -c 1 -W 1 {other.address}; do :; done")  # a card of stream has no carrier at first
+    meet(one, other)
     output = one.run(f"ping -q -i 0.01 -c {PINGS} {other.address}")
     found = re.search(r"= [\d.]+/([\d.]+)/", output)
     if not found:
