@@ -15,6 +15,7 @@ MOST_CARDS = 4096
 FORGET_CARDS = 300.0  # seconds, as a bridge of the kernel does
 ENOUGH, TOO_MUCH = 1 << 18, 1 << 20  # bytes waiting for a port: its senders wait from here on; no more is kept
 STALL = 0.1  # seconds that senders wait for a guest that takes nothing
+KNOCK = 0.1  # seconds between looks for a QEMU that may have come
 
 _buffer = bytearray(FRAME)
 _view = memoryview(_buffer)
@@ -30,6 +31,7 @@ class Port:
     __slots__ = (
         "events",
         "held",
+        "knocked",
         "linked",
         "local",
         "name",
@@ -48,6 +50,7 @@ class Port:
         self.socket = door
         self.local = local
         self.opened = self.since = now
+        self.knocked = 0.0
         self.segment: Segment | None = None
         self.queue: deque[bytes] = deque()
         self.queued = self.events = 0
@@ -66,6 +69,13 @@ class Port:
             self.linked = False
         else:
             self.linked = True
+        return self.linked
+
+    def is_there(self, now: float) -> bool:
+        """Whether QEMU is: a port may be on its network before that has begun."""
+        if not self.linked and now - self.knocked >= KNOCK:
+            self.knocked = now
+            self.link()
         return self.linked
 
     def give(self, size: int, now: float) -> bool:
@@ -176,7 +186,7 @@ class Segment:
 
     def _flood(self, source: Port, size: int, now: float) -> int:
         """To all others, none of which is waited for; returns how many copies that were."""
-        others = [port for port in self.ports if port is not source and port.linked]
+        others = [port for port in self.ports if port is not source and port.is_there(now)]
         for port in others:
             port.give(size, now)
             if port.queue:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.benchmarks import boot, cli, clone, daemon, footprint, peers
+from scripts.benchmarks import boot, cli, clone, daemon, footprint, network, peers
 from scripts.benchmarks.bench import Bench
 from scripts.benchmarks.report import as_json, as_table
 
@@ -19,6 +19,7 @@ PARTS = {
     "clone": clone.measure,
     "cli": cli.measure,
     "daemon": daemon.measure,
+    "network": network.measure,
 }
 
 

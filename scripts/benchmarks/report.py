@@ -10,7 +10,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """One figure. ``ratio`` is the median of the pairs' ratios; ``bar`` the most it may be, if there is one."""
+    """One figure. ``ratio`` is the median of the pairs' ratios; ``bar`` the most it may be, if there is one.
+
+    With ``least`` it is the least that it may be.
+    """
 
     name: str
     value: float
@@ -20,6 +23,7 @@ class Result:
     bar: float | None
     ok: bool
     spread: str = ""
+    least: bool = False
 
 
 def pairs(
@@ -30,16 +34,17 @@ def pairs(
     return paired(name, measured, bar, unit)
 
 
-def paired(name: str, measured: list[tuple[float, float]], bar: float | None, unit: str = "s") -> Result:
+def paired(
+    name: str, measured: list[tuple[float, float]], bar: float | None, unit: str = "s", *, least: bool = False
+) -> Result:
     """The result of pairs (ours, baseline) that were measured already."""
     ratios = sorted(mine / other for mine, other in measured)
     ratio = statistics.median(ratios)
     value = statistics.median(mine for mine, _ in measured)
     baseline = statistics.median(other for _, other in measured)
     spread = f"{ratios[0]:.2f}..{ratios[-1]:.2f}"
-    return Result(
-        name, round(value, 4), round(baseline, 4), round(ratio, 3), unit, bar, bar is None or ratio <= bar, spread
-    )
+    ok = bar is None or (ratio >= bar if least else ratio <= bar)
+    return Result(name, round(value, 4), round(baseline, 4), round(ratio, 3), unit, bar, ok, spread, least)
 
 
 def figure(name: str, value: float, unit: str, bar: float | None = None) -> Result:
@@ -66,6 +71,6 @@ def as_table(results: list[Result]) -> str:
 def _row(result: Result) -> tuple[str, ...]:
     baseline = "" if result.baseline is None else f"{result.baseline:g} {result.unit}"
     ratio = "" if result.ratio is None else f"{result.ratio:.2f}"
-    bar = "" if result.bar is None else f"{result.bar:g}"
+    bar = "" if result.bar is None else f"{'>= ' if result.least else ''}{result.bar:g}"
     verdict = "" if result.bar is None else ("yes" if result.ok else "NO")
     return (result.name, f"{result.value:g} {result.unit}", baseline, ratio, result.spread, bar, verdict)

@@ -37,6 +37,19 @@ def test_a_killed_hub_resumes_from_its_files(hub: Layout) -> None:
     close([*lab, *other, unconnected])
 
 
+def test_a_card_that_comes_after_its_port_was_connected_hears_everything(hub: Layout) -> None:
+    """A vm's port is on its network before there is a QEMU, and its guest may say nothing for long."""
+    (one,) = connected(hub, "lab", "a-1")
+    (port,) = client.open_ports(hub, ["b-2"])
+    client.connect(hub, [("b-2", "lab")])
+    one.send("nobody is there")
+    time.sleep(2 * segment.KNOCK)
+    late = Card(port, 2)
+    one.send("hello")
+    assert late.next() == "hello"
+    close([one, late])
+
+
 def test_it_is_the_socket_that_counts_and_not_what_a_frame_says(hub: Layout) -> None:
     """A stranger's socket is not heard where a vm's card is, whatever MAC it names."""
     one, two = cards = connected(hub, "lab", "a-1", "b-2")
