@@ -15,15 +15,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appcat.guest.remote import Streams, Terminal
+    from appcat.guest.ssh import Way
+    from appcat.model.network import Joining
     from appcat.model.operation import OperationState
     from appcat.model.port import PortForward
     from appcat.model.shapes import (
+        AttachmentInfo,
         CheckInfo,
         CloneInfo,
         CopyInfo,
         DiskInfo,
         EventInfo,
         ImageInfo,
+        NetworkDetails,
+        NetworkInfo,
         OperationInfo,
         PortInfo,
         SettingInfo,
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from appcat.services.create import CreateRequest
     from appcat.services.edit import Changes
     from appcat.services.logs import Source
+    from appcat.services.networks import NetworkRequest
     from appcat.services.wait import Until
 
 
@@ -70,12 +76,14 @@ class App:
         from appcat.services.describe import describe
         from appcat.services.filters import matches, parse_filters
         from appcat.services.keeping import ensure_keeper
+        from appcat.services.listening import Listening
         from appcat.services.observe import list_vms
 
         wanted = parse_filters(list(filters))
         found = list_vms(self.context)
         ensure_keeper(self.context, found)
-        return [describe(seen) for seen in found if matches(seen, wanted)]
+        table = Listening()
+        return [describe(seen, table) for seen in found if matches(seen, wanted)]
 
     def show(self, name: str) -> VmDetails:
         """Also starts the keeper where it is missing."""
@@ -240,7 +248,7 @@ class App:
         from appcat.services.describe import describe_port
         from appcat.services.ports import list_ports
 
-        return [describe_port(forward) for forward in list_ports(self.context, name)]
+        return [describe_port(place) for place in list_ports(self.context, name)]
 
     def add_port(self, name: str, forward: PortForward) -> bool:
         """As the service."""
@@ -281,6 +289,56 @@ class App:
 
         grow_disk(self.context, name, disk, size)
         return self.list_disks(name)
+
+    # --- networks
+
+    def list_networks(self) -> list[NetworkInfo]:
+        """As the service."""
+        from appcat.services.describe_networks import describe_network
+        from appcat.services.networks import list_networks
+
+        return [describe_network(seen) for seen in list_networks(self.context)]
+
+    def show_network(self, name: str) -> NetworkDetails:
+        """As the service."""
+        from appcat.services.describe_networks import describe_network_fully
+        from appcat.services.show_network import show_network
+
+        return describe_network_fully(show_network(self.context, name))
+
+    def create_network(self, request: NetworkRequest) -> NetworkInfo:
+        """As the service."""
+        from appcat.services.describe_networks import describe_network
+        from appcat.services.networks import create_network, find_network
+
+        create_network(self.context, request)
+        return describe_network(find_network(self.context, request.name))
+
+    def delete_network(self, name: str) -> None:
+        """As the service."""
+        from appcat.services.networks import delete_network
+
+        delete_network(self.context, name)
+
+    def list_attachments(self, name: str) -> list[AttachmentInfo]:
+        """From the vm's own file."""
+        from appcat.services.describe import describe_attachments
+
+        return describe_attachments(self.context.store.load(name))
+
+    def attach_network(self, name: str, joining: Joining) -> list[AttachmentInfo]:
+        """As the service."""
+        from appcat.services.attach import attach_network
+        from appcat.services.describe import describe_attachments
+
+        return describe_attachments(attach_network(self.context, name, joining))
+
+    def detach_network(self, name: str, network: str) -> list[AttachmentInfo]:
+        """As the service."""
+        from appcat.services.attach import detach_network
+        from appcat.services.describe import describe_attachments
+
+        return describe_attachments(detach_network(self.context, name, network))
 
     # --- inside
 
@@ -323,6 +381,12 @@ class App:
 
         return ssh_config(self.context, name)
 
+    def ssh_way(self, name: str) -> Way:
+        """As the service."""
+        from appcat.services.ssh_config import ssh_way
+
+        return ssh_way(self.context, name)
+
     def tunnel(self, name: str, port: int) -> socket.socket:
         """As the service."""
         from appcat.services.tunnel import tunnel
@@ -357,21 +421,23 @@ class App:
         from appcat.services.config import get
         from appcat.services.describe import describe_setting
 
-        return describe_setting(get(self.context, key))
+        return describe_setting(get(self.context, key), whole=True)
 
     def set_setting(self, key: str, value: str) -> SettingInfo:
         """As the service."""
-        from appcat.services.config import set_
+        from appcat.services.config import get, set_
+        from appcat.services.describe import describe_setting
 
         set_(self.context, key, value)
-        return self.get_setting(key)
+        return describe_setting(get(self.context, key))
 
     def unset_setting(self, key: str) -> SettingInfo:
         """As the service."""
-        from appcat.services.config import unset
+        from appcat.services.config import get, unset
+        from appcat.services.describe import describe_setting
 
         unset(self.context, key)
-        return self.get_setting(key)
+        return describe_setting(get(self.context, key))
 
     def doctor(self) -> list[CheckInfo]:
         """As the service."""

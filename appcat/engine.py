@@ -18,15 +18,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from appcat.guest.remote import Streams, Terminal
+    from appcat.guest.ssh import Way
+    from appcat.model.network import Joining
     from appcat.model.operation import OperationState
     from appcat.model.port import PortForward
     from appcat.model.shapes import (
+        AttachmentInfo,
         CheckInfo,
         CloneInfo,
         CopyInfo,
         DiskInfo,
         EventInfo,
         ImageInfo,
+        NetworkDetails,
+        NetworkInfo,
         OperationInfo,
         PortInfo,
         SettingInfo,
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
     from appcat.services.create import CreateRequest
     from appcat.services.edit import Changes
     from appcat.services.logs import Source
+    from appcat.services.networks import NetworkRequest
     from appcat.services.wait import Until
 
 
@@ -191,6 +197,38 @@ class Changing(Protocol):
         ...
 
 
+class Networks(Protocol):
+    """Private networks, and who is on them."""
+
+    def list_networks(self) -> list[NetworkInfo]:
+        """Every network, by name; ``default`` is always there."""
+        ...
+
+    def show_network(self, name: str) -> NetworkDetails:
+        """All about one network; raises NotFound."""
+        ...
+
+    def create_network(self, request: NetworkRequest) -> NetworkInfo:
+        """Make a network; raises InvalidInput, AlreadyExists, Conflict for a subnet that overlaps another."""
+        ...
+
+    def delete_network(self, name: str) -> None:
+        """Remove a network; raises NotFound, Conflict while vms are on it."""
+        ...
+
+    def list_attachments(self, name: str) -> list[AttachmentInfo]:
+        """The networks that a vm is on."""
+        ...
+
+    def attach_network(self, name: str, joining: Joining) -> list[AttachmentInfo]:
+        """Put a vm on a network; returns all that it is on then, as the one below."""
+        ...
+
+    def detach_network(self, name: str, network: str) -> list[AttachmentInfo]:
+        """Take a vm off a network."""
+        ...
+
+
 class Inside(Protocol):
     """What happens in a guest."""
 
@@ -222,6 +260,10 @@ class Inside(Protocol):
         """The ssh_config(5) block that makes ``ssh NAME`` work from here."""
         ...
 
+    def ssh_way(self, name: str) -> Way:
+        """How ssh reaches the guest from here, running or not."""
+        ...
+
     def tunnel(self, name: str, port: int) -> socket.socket:
         """A connection to TCP port ``port`` of the guest's own loopback address."""
         ...
@@ -239,11 +281,11 @@ class Home(Protocol):
         ...
 
     def list_settings(self) -> list[SettingInfo]:
-        """All defaults, set or not."""
+        """All defaults, set or not; passwords in them are hidden."""
         ...
 
     def get_setting(self, key: str) -> SettingInfo:
-        """One default."""
+        """One default, as it was set."""
         ...
 
     def set_setting(self, key: str, value: str) -> SettingInfo:
@@ -295,5 +337,5 @@ class Happening(Protocol):
         ...
 
 
-class Engine(Looking, Power, Changing, Inside, Home, Happening, Protocol):
+class Engine(Looking, Power, Changing, Networks, Inside, Home, Happening, Protocol):
     """One home of vms."""

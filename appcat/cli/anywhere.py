@@ -40,12 +40,18 @@ def _take_values(words: list[str]) -> tuple[list[str], dict[str, str]]:
     rest = iter(words)
     for word in rest:
         option, equals, value = word.partition("=")
-        if option not in VARIABLES:
-            left.append(word)
-        elif equals:
-            given[option] = value
-        elif (following := next(rest, None)) is None:
-            left.append(word)
+        spelled = [word]
+        if option in VARIABLES and not equals and (following := next(rest, None)) is not None:
+            value = following
+            spelled.append(following)
+        if option not in VARIABLES or spelled == [option] or _is_for_ansible(left, option, value):
+            left += spelled
         else:
-            given[option] = following
+            given[option] = value
     return left, given
+
+
+def _is_for_ansible(before: list[str], option: str, value: str) -> bool:
+    """``inventory --host NAME`` is how Ansible asks a script for one host; whoever means a daemon gives a URL."""
+    command = next((word for word in before if not word.startswith("-")), "")
+    return (command, option) == ("inventory", HOST) and "://" not in value

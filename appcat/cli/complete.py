@@ -28,6 +28,35 @@ def complete_template(incomplete: str) -> list[str]:
     return []
 
 
+def complete_network(incomplete: str) -> list[str]:
+    """Names of networks; where they are this computer's, from the files' names alone."""
+    with contextlib.suppress(Exception):
+        return [name for name in _networks() if name.startswith(incomplete)]
+    return []
+
+
+def complete_joining(incomplete: str) -> list[str]:
+    """What ``--network`` can begin with: names of networks, and that there should be none."""
+    with contextlib.suppress(Exception):
+        from appcat.model.network import NO_NETWORK
+
+        return [name for name in (*_networks(), NO_NETWORK) if name.startswith(incomplete)]
+    return []
+
+
+def _networks() -> list[str]:
+    from appcat.cli.engine import engine, is_remote
+
+    if is_remote():
+        return [known["name"] for known in engine().list_networks()]
+    from appcat.model.network import DEFAULT_NETWORK
+    from appcat.settings import Settings
+    from appcat.store.layout import Layout
+    from appcat.store.networks import NetworkStore
+
+    return sorted({DEFAULT_NETWORK, *NetworkStore(Layout(Settings.load())).names()})
+
+
 def complete_label(incomplete: str) -> list[str]:
     """What a filter can begin with."""
     return [start for start in ("label=", "name=", "status=", "template=") if start.startswith(incomplete)]

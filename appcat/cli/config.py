@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -50,7 +51,9 @@ def get(key: KeyName, as_json: Json = False) -> None:
 
 def set_(
     key: KeyName,
-    value: Annotated[str, typer.Argument(help="Its value.", show_default=False)],
+    value: Annotated[
+        str, typer.Argument(help="Its value; - reads it from standard input, where nobody sees it.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """Remember a default.
@@ -59,13 +62,16 @@ def set_(
     Examples:
       appcat config set memory 512M
       appcat config set accelerator tcg
+      appcat config set proxy http://proxy.example.org:3128
     """
     from appcat.cli.engine import engine
     from appcat.cli.output import print_json
+    from appcat.model.config import find_key
 
-    engine().set_setting(key, value)
+    given = sys.stdin.readline().strip() if value == "-" else value
+    engine().set_setting(key, given)
     if as_json:
-        print_json({"key": key, "value": value, "source": "config.json"})
+        print_json({"key": key, "value": find_key(key).shown(given), "source": "config.json"})
 
 
 def unset(key: KeyName, as_json: Json = False) -> None:

@@ -61,9 +61,12 @@ root = group_of(
     "A data center on a laptop: minimal-OS virtual machines under QEMU.",
     {
         "vm": "appcat.cli.vm",
+        "network": "appcat.cli.network",
         "template": "appcat.cli.template",
         "config": "appcat.cli.config",
         "context": "appcat.cli.context",
+        "hosts": "appcat.cli.hosts:hosts",
+        "inventory": "appcat.cli.inventory:inventory",
         "events": "appcat.cli.events:events",
         "operation": "appcat.cli.operation",
         "keeper": "appcat.cli.keeper",

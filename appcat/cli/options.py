@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from appcat.cli.complete import complete_label, complete_template, complete_vm
+from appcat.cli.complete import complete_joining, complete_label, complete_template, complete_vm
 from appcat.model.vm import RestartPolicy
 
 WEEK = 7 * 24 * 3600.0
@@ -40,7 +40,16 @@ Disks = Annotated[
 ]
 Publish = Annotated[
     list[str] | None,
-    typer.Option("--publish", "-p", help="Forward a host port: [ADDRESS:]HOST:GUEST[/udp]. May be repeated."),
+    typer.Option("--publish", "-p", help="Publish a port: PORT or [ADDRESS:]HOST:GUEST[/udp]. May be repeated."),
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network",
+        help="Put it on a network: NAME[:IP]. May be repeated; 'none' for none.",
+        show_default="config",
+        autocompletion=complete_joining,
+    ),
 ]
 Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="KEY=VALUE. May be repeated.")]
 Restart = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 INTERRUPTED = "interrupted; what has begun goes on: see 'appcat vm list'"
 HEAD = len("Error: ")
-LEAST_NAME = 15
+LEAST_NAME = 12
 
 if TYPE_CHECKING:
     from appcat.cli.bars import Bars
@@ -68,10 +68,15 @@ def print_table(
 
 def narrowed(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[Sequence[str]]:
     """The rows with first cells cut where ``width`` has no room for them; last cells can go on below, word by word."""
-    others = sum(max(len(row[index]) for row in (columns, *rows)) + 2 for index in range(1, len(columns) - 1))
+    others = sum(max(_breadth(row[index]) for row in (columns, *rows)) + 2 for index in range(1, len(columns) - 1))
     last = max(len(word) for row in (columns, *rows) for word in (row[-1].split() or [""])) + 2
     room = max(width - others - last, LEAST_NAME)
     return [[shortened(row[0], room), *row[1:]] for row in rows]
+
+
+def _breadth(cell: str) -> int:
+    """The length of its longest line."""
+    return max(len(line) for line in cell.split("\n"))
 
 
 def shortened(name: str, room: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appcat.errors import InvalidInput
 from appcat.model.name import parse_label
+from appcat.model.network import Joining, parse_joinings
 from appcat.model.port import parse_forward
 from appcat.model.size import parse_disk, parse_memory
 from appcat.model.vm import RestartPolicy, check_disk_name
@@ -17,6 +18,7 @@ def create_request(
     memory: str | None,
     disk: list[str] | None,
     publish: list[str] | None,
+    network: list[str] | None,
     label: list[str] | None,
     restart: RestartPolicy | None,
     autostart: bool,
@@ -29,10 +31,16 @@ def create_request(
         memory=None if memory is None else parse_memory(memory),
         disks=tuple(_disk(text) for text in disk or ()),
         ports=tuple(parse_forward(text) for text in publish or ()),
+        networks=joinings(network),
         labels=parse_labels(label or []),
         restart=restart,
         autostart=autostart,
     )
+
+
+def joinings(texts: list[str] | None) -> tuple[Joining, ...] | None:
+    """What ``--network`` says, None where nothing is said; raises InvalidInput."""
+    return parse_joinings(texts) if texts else None
 
 
 def parse_labels(texts: list[str]) -> dict[str, str]:

@@ -33,6 +33,7 @@ _COMMANDS = {
     "label": "vm_edit:label",
     "port": "vm_port",
     "disk": "vm_disk",
+    "network": "vm_network",
 }
 
 group = group_of("Virtual machines.", {name: f"appcat.cli.{source}" for name, source in _COMMANDS.items()})

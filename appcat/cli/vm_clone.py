@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from appcat.cli.complete import complete_vm
+from appcat.cli.complete import complete_joining, complete_vm
 from appcat.cli.options import Json, Names, Quiet
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ def clone(
     fork: Annotated[
         bool, typer.Option("--fork", help="Instant clones that keep the inner name, addresses and keys.")
     ] = False,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--network",
+            help="Be on this network instead of the source's: NAME[:IP]. May be repeated; 'none' for none.",
+            show_default="the source's",
+            autocompletion=complete_joining,
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Ask source and clones who they are, and compare.")] = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -43,14 +52,19 @@ def clone(
     An instant clone goes on where its source is at this moment, processes and all, as a vm of its own: another name,
     machine-id, MAC address, SSH host key, other random numbers. The source stands still for milliseconds.
 
+    Clones are on the networks of their source, each at an address of its own. An instant clone has as many network
+    cards as its source: name as many networks. A fork keeps its address on a twin of the source's network.
+
     \b
     Examples:
       appcat vm clone web web2
       appcat vm clone web test --count 10 --verify
       appcat vm clone web archive --full
+      appcat vm clone web trial --fork --network lab2
     """
     from appcat.cli.engine import engine
     from appcat.cli.output import print_error, print_json, progress
+    from appcat.cli.request import joinings
     from appcat.errors import from_parts
     from appcat.services.clone import CloneRequest, numbered
     from appcat.services.verify import check_kind
@@ -59,8 +73,9 @@ def clone(
     if verify:
         check_kind(chosen)
     wanted = tuple(names) if count is None else numbered(_only(names), count)
+    request = CloneRequest(source, wanted, chosen, fork, networks=joinings(network))
     with progress(quiet) as report:
-        done = engine(report).clone(CloneRequest(source, wanted, chosen, fork), verify=verify)
+        done = engine(report).clone(request, verify=verify)
     if as_json:
         print_json(done)
     elif not quiet:
@@ -116,7 +131,8 @@ def _tell(source: str, done: CloneInfo) -> None:
 
     if done["clones"]:
         rows = [
-            [made["name"], done["kind"], str(made["ssh_port"]), f"{made['seconds']:.2f}"] for made in done["clones"]
+            [made["name"], done["kind"], made.get("address") or str(made["ssh_port"]), f"{made['seconds']:.2f}"]
+            for made in done["clones"]
         ]
         print_table(["NAME", "CLONE", "SSH", "SECONDS"], rows, right=["SECONDS"])
     if done["kind"] == CloneKind.INSTANT:

@@ -15,6 +15,7 @@ from appcat.cli.options import (
     Label,
     Memory,
     Name,
+    Networks,
     Publish,
     Quiet,
     Restart,
@@ -33,6 +34,7 @@ def create(
     memory: Memory = None,
     disk: Disks = None,
     publish: Publish = None,
+    network: Networks = None,
     label: Label = None,
     restart: Restart = None,
     autostart: Autostart = False,
@@ -45,12 +47,13 @@ def create(
     Examples:
       appcat vm create web
       appcat vm create db --memory 1G --disk 10G --publish 5432:5432
+      appcat vm create node1 --network lab:10.77.1.11
     """
     from appcat.cli.engine import engine
     from appcat.cli.output import print_json, progress, say
     from appcat.cli.request import create_request
 
-    request = create_request(name, template, cpus, memory, disk, publish, label, restart, autostart)
+    request = create_request(name, template, cpus, memory, disk, publish, network, label, restart, autostart)
     with progress(quiet) as report:
         made = engine(report).create(request)
     if as_json:
@@ -67,6 +70,7 @@ def run(
     memory: Memory = None,
     disk: Disks = None,
     publish: Publish = None,
+    network: Networks = None,
     label: Label = None,
     restart: Restart = None,
     autostart: Autostart = False,
@@ -88,6 +92,7 @@ def run(
       appcat vm run web --publish 8080:80
       appcat vm run --rm probe -- uname -a
       appcat vm run job --instant
+      appcat vm run node2 --network lab --network default
     """
     from appcat.cli.engine import engine
     from appcat.cli.output import print_json, progress, say
@@ -96,7 +101,7 @@ def run(
 
     if remove and not command:
         raise InvalidInput("--rm needs a command whose end it can wait for", hint="appcat vm run --rm NAME -- COMMAND")
-    request = create_request(name, template, cpus, memory, disk, publish, label, restart, autostart)
+    request = create_request(name, template, cpus, memory, disk, publish, network, label, restart, autostart)
     with progress(quiet) as report:
         appcat = engine(report)
         made = appcat.run(request, ready_within=timeout, remove=remove, instant=instant)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from appcat.cli.complete import complete_vm
 from appcat.cli.options import Command, Json, Name
+
+if TYPE_CHECKING:
+    from appcat.engine import Engine
 
 
 def ssh(name: Name, command: Command = None) -> None:
@@ -25,6 +28,18 @@ def ssh(name: Name, command: Command = None) -> None:
 
     argv = engine().ssh_command(name, command or ())
     os.execv(programs.find(argv[0]), argv)
+
+
+def _usable(appcat: Engine) -> list[str]:
+    """All vms but broken ones, which are named."""
+    from appcat.cli.output import note
+    from appcat.model.status import Status
+
+    found = appcat.list_vms()
+    for vm in found:
+        if vm["status"] == Status.BROKEN:
+            note(f"left out: {vm['name']}: {vm['detail']}")
+    return [vm["name"] for vm in found if vm["status"] != Status.BROKEN]
 
 
 def ssh_config(
@@ -66,7 +81,7 @@ def ssh_config(
             say(f"{path} {done} the vms of {ctx.layout.home}" if changed else f"{path} is as it should be already")
         return
     appcat = engine()
-    blocks = {name: appcat.ssh_config(name) for name in names or appcat.names()}
+    blocks = {name: appcat.ssh_config(name) for name in names or _usable(appcat)}
     if as_json:
         print_json([{"name": name, "config": block} for name, block in blocks.items()])
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import select
 import socket
@@ -23,7 +24,7 @@ BACKLOG = 64
 
 Ways = Annotated[
     list[str],
-    typer.Argument(metavar="[ADDRESS:]LOCAL:GUEST...", help="A port here and one in there.", show_default=False),
+    typer.Argument(metavar="[[ADDRESS:]LOCAL:]GUEST...", help="A port here and one in there.", show_default=False),
 ]
 
 
@@ -57,7 +58,7 @@ def forward(name: Name, ways: Ways) -> None:
     from appcat.errors import InvalidInput
     from appcat.model.port import Protocol, parse_forward
 
-    wanted = [parse_forward(text) for text in ways]
+    wanted = [_at_loopback(parse_forward(text)) for text in ways]
     if any(way.protocol is not Protocol.TCP for way in wanted):
         raise InvalidInput("only TCP can be forwarded from here", hint="appcat vm port add forwards UDP too")
     appcat = engine()
@@ -75,6 +76,13 @@ def forward(name: Name, ways: Ways) -> None:
                     threading.Thread(target=_serve, args=arguments, daemon=True).start()
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+
+
+def _at_loopback(way: PortForward) -> PortForward:
+    """A port alone is the same here and there."""
+    from appcat.model.port import LOOPBACK
+
+    return dataclasses.replace(way, address=LOOPBACK) if way.is_own else way
 
 
 def _listen(way: PortForward) -> socket.socket:

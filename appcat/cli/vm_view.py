@@ -21,7 +21,11 @@ def print_list(found: list[VmInfo], filtered: int = 0) -> None:
     if not found:
         note(f"none of {filtered} vms matches" if filtered else "no vms yet; make one: appcat vm run NAME")
         return
-    print_table(COLUMNS, [_row(vm) for vm in found], STYLES, right=["CPUS", "MEMORY"], cut_names=True)
+    columns, rows = COLUMNS, [_row(vm) for vm in found]
+    if any(vm.get("networks") for vm in found):
+        columns = [*COLUMNS[:-1], "IP", COLUMNS[-1]]
+        rows = [[*row[:-1], _addresses(vm), row[-1]] for row, vm in zip(rows, found, strict=True)]
+    print_table(columns, rows, STYLES, right=["CPUS", "MEMORY"], cut_names=True)
     for vm in found:
         if vm["status"] == Status.BROKEN:
             say(fitted(f"{vm['name']}: {vm['detail']}", sys.stdout, 2))
@@ -31,21 +35,30 @@ def _row(vm: VmInfo) -> list[str]:
     status = f"busy: {vm['detail']}" if vm["status"] == Status.BUSY else vm["status"]
     if "uuid" not in vm:
         return [vm["name"], status, "", "", "", "", ""]
-    ports = " ".join(_forward(port) for port in vm["ports"])
+    ports = " ".join(dict.fromkeys(_forward(port) for port in vm["ports"]))
     return [
         vm["name"],
         status,
         vm["template"],
         str(vm["cpus"]),
         format_size(vm["memory"]),
-        str(vm["ssh"]["port"]),
+        vm.get("address") or str(vm["ssh"]["port"]),
         ports,
     ]
 
 
+def _addresses(vm: VmInfo) -> str:
+    """On its networks: below each other for people, in one word where lines are counted."""
+    between = "\n" if sys.stdout.isatty() else ","
+    return between.join(there["address"] for there in vm.get("networks", []))
+
+
 def _forward(port: PortInfo) -> str:
-    address = "" if port["address"] == LOOPBACK else f"{port['address']}:"
+    """As it was published."""
     protocol = "/udp" if port["protocol"] == Protocol.UDP else ""
+    if port.get("own"):
+        return f"{port['guest']}{protocol}"
+    address = "" if port["address"] == LOOPBACK else f"{port['address']}:"
     return f"{address}{port['host']}:{port['guest']}{protocol}"
 
 
@@ -82,10 +95,14 @@ def _spec_facts(details: VmDetails) -> Iterator[tuple[str, str]]:
     yield "uuid", details["uuid"]
     yield "mac", details["mac"]
     ssh = details["ssh"]
-    yield "ssh", f"{ssh['user']}@{ssh['address']} port {ssh['port']}"
+    also = "".join(f" and {port}" for port in ssh.get("ports", []) if port != ssh["port"])
+    yield "ssh", f"{ssh['user']}@{ssh['address']} port {ssh['port']}{also}"
     yield "log in with", f"appcat vm ssh {details['name']}"
     for port in details["ports"]:
         yield "port", f"{port['address']}:{port['host']} -> {port['guest']}/{port['protocol']}"
+        yield "", port.get("advice", "")
+    for there in details["networks"]:
+        yield "network", f"{there['network']}, {there['address']}, {there['mac']}: {' '.join(there['names'])}"
     for disk in details["disks"]:
         yield "disk", f"{disk['name']}, {format_size(disk['size'])}"
     yield "restart", details["restart"] + (", autostart" if details["autostart"] else "")

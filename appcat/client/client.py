@@ -27,16 +27,20 @@ from appcat.store.layout import Layout
 
 if TYPE_CHECKING:
     from appcat.client.console import RemoteConsole
-    from appcat.client.ssh_access import Access
     from appcat.guest.remote import Streams, Terminal
+    from appcat.guest.ssh import Way
+    from appcat.model.network import Joining
     from appcat.model.operation import OperationState
     from appcat.model.shapes import (
+        AttachmentInfo,
         CheckInfo,
         CloneInfo,
         CopyInfo,
         DiskInfo,
         EventInfo,
         ImageInfo,
+        NetworkDetails,
+        NetworkInfo,
         OperationInfo,
         PortInfo,
         SettingInfo,
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from appcat.services.copy import Place, Runner
     from appcat.services.create import CreateRequest
     from appcat.services.edit import Changes
+    from appcat.services.networks import NetworkRequest
     from appcat.services.wait import Until
 
 OWN_DAEMON = "unix://"
@@ -212,7 +217,13 @@ class Client:
 
     def clone(self, request: CloneRequest, *, verify: bool = False) -> CloneInfo:
         """An operation."""
-        body = {"names": list(request.names), "kind": encode(request.kind), "fork": request.fork, "verify": verify}
+        body = {
+            "names": list(request.names),
+            "kind": encode(request.kind),
+            "fork": request.fork,
+            "networks": _joinings(request.networks),
+            "verify": verify,
+        }
         return cast("CloneInfo", self._follow(_vm(request.source, "clone"), body))
 
     def clone_set(self, pairs: Sequence[tuple[str, str]], *, fork: bool = False) -> list[CloneInfo]:
@@ -230,11 +241,11 @@ class Client:
 
     def add_port(self, name: str, forward: PortForward) -> bool:
         """One request."""
-        return bool(self._http.call("POST", _vm(name, "ports"), body=encode(forward))["changed"])
+        return bool(self._http.call("POST", _vm(name, "ports"), body=_port(forward))["changed"])
 
     def remove_port(self, name: str, forward: PortForward) -> None:
         """One request."""
-        self._http.call("DELETE", _vm(name, "ports"), query=encode(forward))
+        self._http.call("DELETE", _vm(name, "ports"), query=_port(forward))
 
     def list_disks(self, name: str) -> list[DiskInfo]:
         """One request; so for the three below."""
@@ -251,6 +262,36 @@ class Client:
     def grow_disk(self, name: str, disk: str, size: int) -> list[DiskInfo]:
         """See ``list_disks``."""
         return self._disks("POST", _vm(name, "disks", _part(disk), "grow"), {"size": size})
+
+    # --- networks
+
+    def list_networks(self) -> list[NetworkInfo]:
+        """One request; so for those below."""
+        return cast("list[NetworkInfo]", self._http.call("GET", path("networks"))["networks"])
+
+    def show_network(self, name: str) -> NetworkDetails:
+        """See ``list_networks``."""
+        return cast("NetworkDetails", self._http.call("GET", path("networks", check_name(name))))
+
+    def create_network(self, request: NetworkRequest) -> NetworkInfo:
+        """See ``list_networks``."""
+        return cast("NetworkInfo", self._http.call("POST", path("networks"), body=_given(encode(request))))
+
+    def delete_network(self, name: str) -> None:
+        """See ``list_networks``."""
+        self._http.call("DELETE", path("networks", check_name(name)))
+
+    def list_attachments(self, name: str) -> list[AttachmentInfo]:
+        """See ``list_networks``."""
+        return self._attachments("GET", _vm(name, "networks"))
+
+    def attach_network(self, name: str, joining: Joining) -> list[AttachmentInfo]:
+        """See ``list_networks``."""
+        return self._attachments("POST", _vm(name, "networks"), encode(joining))
+
+    def detach_network(self, name: str, network: str) -> list[AttachmentInfo]:
+        """See ``list_networks``."""
+        return self._attachments("DELETE", _vm(name, "networks", check_name(network)))
 
     # --- inside
 
@@ -312,17 +353,18 @@ class Client:
         """One request; the command line goes through ``appcat vm tunnel``."""
         from appcat.guest import ssh
 
-        way = self._access(name)
+        way = self.ssh_way(name)
         return ssh.command_line(way.target, way.key, way.known_hosts, command, proxy=way.proxy)
 
     def ssh_config(self, name: str) -> str:
         """One request."""
         from appcat.guest import ssh
 
-        way = self._access(name)
+        way = self.ssh_way(name)
         return ssh.config_block(way.target, way.key, way.known_hosts, proxy=way.proxy)
 
-    def _access(self, name: str) -> Access:
+    def ssh_way(self, name: str) -> Way:
+        """One request; what ssh reads is written to this home."""
         from appcat.client.ssh_access import access
 
         answer = self._http.call("GET", _vm(name, "ssh"))
@@ -440,6 +482,9 @@ class Client:
     def _disks(self, method: str, where: str, body: object = None) -> list[DiskInfo]:
         return cast("list[DiskInfo]", self._http.call(method, where, body=body)["disks"])
 
+    def _attachments(self, method: str, where: str, body: object = None) -> list[AttachmentInfo]:
+        return cast("list[AttachmentInfo]", self._http.call(method, where, body=body)["networks"])
+
 
 def _vm(name: str, *more: str) -> str:
     """The path of a vm; raises InvalidInput for what is no name: it could be another path."""
@@ -458,7 +503,20 @@ def _given(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _create(request: CreateRequest) -> dict[str, Any]:
     disks = [{"name": name, "size": size} for name, size in request.disks]
-    return _given({**encode(request), "disks": disks})
+    ports = [_port(forward) for forward in request.ports]
+    given = {**encode(request), "disks": disks, "ports": ports, "networks": _joinings(request.networks)}
+    return _given(given)
+
+
+def _joinings(networks: Sequence[Joining] | None) -> list[str] | None:
+    """As ``--network`` has them; None leaves it to the other side."""
+    return None if networks is None else [str(joining) for joining in networks]
+
+
+def _port(forward: PortForward) -> dict[str, Any]:
+    """One published by its number says where it is by not saying it."""
+    told: dict[str, Any] = encode(forward)
+    return {key: told[key] for key in ("guest", "protocol")} if forward.is_own else told
 
 
 def _events(pieces: Iterator[bytes]) -> Iterator[EventInfo]:

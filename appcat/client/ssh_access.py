@@ -10,7 +10,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,7 @@ from appcat.store.files import make_private_directory, write_atomic
 from appcat.store.layout import Layout
 
 
-@dataclass(frozen=True)
-class Access:
-    """How ssh reaches one guest: who it is, and the files that ssh reads."""
-
-    target: ssh.Target
-    key: Path
-    known_hosts: Path
-    proxy: str
-
-
-def access(layout: Layout, context: str, remote: Remote, name: str, answer: Any) -> Access:
+def access(layout: Layout, context: str, remote: Remote, name: str, answer: Any) -> ssh.Way:
     """From the daemon's ``answer`` (``GET /v1/vms/NAME/ssh``), with the files written for this user alone."""
     try:
         user, host_key, private_key, port = (answer[key] for key in ("user", "host_key", "private_key", "port"))
@@ -47,7 +36,7 @@ def access(layout: Layout, context: str, remote: Remote, name: str, answer: Any)
         write_atomic(directory / file, content, durable=False)
     proxy = shlex.join([*this_appcat(context, remote, directory), "vm", "tunnel", name, str(port)])
     target = ssh.Target(name, name, int(port), str(user))
-    return Access(target, directory / "id_ed25519", directory / f"{name}.known_hosts", proxy)
+    return ssh.Way(target, directory / "id_ed25519", directory / f"{name}.known_hosts", proxy)
 
 
 def digest(url: str) -> str:

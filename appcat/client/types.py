@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from appcat.errors import AppcatError
 from appcat.guest.remote import Streams, Terminal
-from appcat.model.port import PortForward, Protocol
+from appcat.model.network import Joining
+from appcat.model.port import PortForward, Protocol, own_forward
 from appcat.model.shapes import (
+    AttachmentInfo,
     CheckInfo,
     CloneInfo,
     CopyInfo,
     DiskInfo,
     EventInfo,
     ImageInfo,
+    NetworkDetails,
+    NetworkInfo,
     OperationInfo,
     PortInfo,
     SettingInfo,
@@ -27,10 +31,12 @@ from appcat.services.copy import Place
 from appcat.services.create import CreateRequest
 from appcat.services.edit import Changes
 from appcat.services.logs import Source
+from appcat.services.networks import NetworkRequest
 from appcat.services.wait import Until
 
 __all__ = [
     "AppcatError",
+    "AttachmentInfo",
     "Changes",
     "CheckInfo",
     "CloneInfo",
@@ -43,6 +49,10 @@ __all__ = [
     "Ends",
     "EventInfo",
     "ImageInfo",
+    "Joining",
+    "NetworkDetails",
+    "NetworkInfo",
+    "NetworkRequest",
     "OperationInfo",
     "Place",
     "PortForward",
@@ -58,4 +68,5 @@ __all__ = [
     "Until",
     "VmDetails",
     "VmInfo",
+    "own_forward",
 ]

@@ -11,9 +11,11 @@ from starlette.responses import Response
 
 from appcat.daemon.problems import Problem
 from appcat.model.shapes import (
+    AttachmentInfo,
     CheckInfo,
     DiskInfo,
     EventInfo,
+    NetworkInfo,
     OperationInfo,
     PortInfo,
     SettingInfo,
@@ -55,6 +57,18 @@ class DiskList(TypedDict):
     """Disks of a vm."""
 
     disks: list[DiskInfo]
+
+
+class NetworkList(TypedDict):
+    """Private networks, by name."""
+
+    networks: list[NetworkInfo]
+
+
+class AttachmentList(TypedDict):
+    """The networks that a vm is on."""
+
+    networks: list[AttachmentInfo]
 
 
 class TemplateList(TypedDict):

@@ -12,18 +12,21 @@ from fastapi import Header, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from appcat.errors import InvalidInput
-from appcat.model.name import check_labels
-from appcat.model.port import LOOPBACK, PortForward, Protocol
+from appcat.model.name import check_labels, check_name
+from appcat.model.network import Joining, check_address, parse_joinings, parse_subnet
+from appcat.model.port import LOOPBACK, PortForward, Protocol, own_forward
 from appcat.model.size import check_disk_size, check_memory_size
 from appcat.model.vm import CloneKind, RestartPolicy
 from appcat.services.clone import MOST_AT_A_TIME, CloneRequest, numbered
 from appcat.services.create import CreateRequest
 from appcat.services.edit import Changes
+from appcat.services.networks import NetworkRequest
 
 LONGEST_NAME = 200
 LONGEST_PATH = 4096
 MOST_WORDS = 4096
 MOST_BYTES = 1 << 50
+MOST_JOININGS = 16  # more than a vm can have: how many those are is the services' to say
 WEEK = 7 * 24 * 3600.0
 
 Name = Annotated[str, Path(description="A vm's name.", max_length=LONGEST_NAME, examples=["web"])]
@@ -34,6 +37,15 @@ Seconds = Annotated[float, Field(gt=0, le=WEEK, description="Seconds.")]
 Bytes = Annotated[int, Field(ge=1, le=MOST_BYTES, description="Bytes.")]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Labels = Annotated[dict[Text, Annotated[str, Field(max_length=256)]], Field(max_length=64)]
+
+Joinings = Annotated[
+    list[Text] | None,
+    Field(
+        max_length=MOST_JOININGS,
+        description="Networks to be on, each `NAME` or `NAME:IP`.",
+        examples=[["lab:10.77.1.5"]],
+    ),
+]
 
 IfMatch = Annotated[
     str | None,
@@ -86,11 +98,16 @@ class SizeBody(Body):
 
 
 class PortBody(Body):
-    """A port forward: connections to ``host`` on ``address`` of the host reach ``guest`` in the vm."""
+    """A port forward: connections to ``host`` on ``address`` of the host reach ``guest`` in the vm.
 
-    host: PortNumber = Field(examples=[8080])
+    Without both, ``guest`` is published by its number, on the vm's own address.
+    """
+
+    host: PortNumber | None = Field(default=None, examples=[8080])
     guest: PortNumber = Field(examples=[80])
-    address: Annotated[str, Field(max_length=15)] = Field(default=LOOPBACK, description="An IPv4 address of the host.")
+    address: Annotated[str, Field(max_length=15)] | None = Field(
+        default=None, description="An IPv4 address of the host; 127.0.0.1 unless given with `host`."
+    )
     protocol: Literal["tcp", "udp"] = "tcp"
 
     def forward(self) -> PortForward:
@@ -98,10 +115,15 @@ class PortBody(Body):
         return forward_of(self.host, self.guest, self.address, self.protocol)
 
 
-def forward_of(host: int, guest: int, address: str, protocol: str) -> PortForward:
+def forward_of(host: int | None, guest: int, address: str | None, protocol: str) -> PortForward:
     """A forward from its parts; raises InvalidInput."""
     import ipaddress
 
+    if host is None:
+        if address is not None:
+            raise InvalidInput("an address needs a port", hint="give host too, or neither", code="invalid-port")
+        return own_forward(guest, Protocol(protocol))
+    address = LOOPBACK if address is None else address
     try:
         ipaddress.IPv4Address(address)
     except ValueError as error:
@@ -109,6 +131,48 @@ def forward_of(host: int, guest: int, address: str, protocol: str) -> PortForwar
             "the address is not an IPv4 address", hint="such as 127.0.0.1", code="invalid-port"
         ) from error
     return PortForward(host, guest, address, Protocol(protocol))
+
+
+def joinings(texts: list[str] | None) -> tuple[Joining, ...] | None:
+    """As the services know them; an empty list, as ``none`` alone, is no network. Raises InvalidInput."""
+    return None if texts is None else parse_joinings(texts) if texts else ()
+
+
+class NetworkBody(Body):
+    """A new private network."""
+
+    name: Text = Field(description="1 to 63 of a-z, 0-9 and '-'.", examples=["lab"])
+    subnet: Annotated[str, Field(max_length=32)] | None = Field(
+        default=None, description="Its addresses; a free part of 10.77.0.0/16 unless given.", examples=["10.77.1.0/24"]
+    )
+    internet: bool = Field(default=True, description="Whether vms that are on such networks alone have a way out.")
+    twin: Annotated[str, Field(max_length=LONGEST_NAME)] = Field(
+        default="", description="The network whose subnet it repeats, for forks that keep their addresses."
+    )
+    labels: Labels = {}
+
+    def request(self) -> NetworkRequest:
+        """As the services know it; raises InvalidInput."""
+        return NetworkRequest(
+            name=check_name(self.name),
+            subnet=None if self.subnet is None else parse_subnet(self.subnet),
+            internet=self.internet,
+            twin=self.twin,
+            labels=check_labels(self.labels),
+        )
+
+
+class JoiningBody(Body):
+    """A network to be on."""
+
+    network: Text = Field(examples=["lab"])
+    address: Annotated[str, Field(max_length=15)] = Field(
+        default="", description="The address there; a free one unless given.", examples=["10.77.1.5"]
+    )
+
+    def joining(self) -> Joining:
+        """As the services know it; raises InvalidInput."""
+        return Joining(check_name(self.network), check_address(self.address) if self.address else "")
 
 
 class CreateBody(Body):
@@ -120,6 +184,7 @@ class CreateBody(Body):
     memory: Bytes | None = Field(default=None, description="Bytes, a whole number of MiB.", examples=[268435456])
     disks: Annotated[list[DiskBody], Field(max_length=16)] = []
     ports: Annotated[list[PortBody], Field(max_length=64)] = []
+    networks: Joinings = None
     labels: Labels = {}
     restart: Restart | None = None
     autostart: bool = False
@@ -133,6 +198,7 @@ class CreateBody(Body):
             memory=None if self.memory is None else check_memory_size(self.memory),
             disks=tuple((disk.name, disk.checked_size()) for disk in self.disks),
             ports=tuple(port.forward() for port in self.ports),
+            networks=joinings(self.networks),
             labels=check_labels(self.labels),
             restart=None if self.restart is None else RestartPolicy(self.restart),
             autostart=self.autostart,
@@ -219,6 +285,7 @@ class CloneBody(Body):
         None, description="instant for a vm that runs, else linked, unless given."
     )
     fork: bool = Field(default=False, description="Instant clones that keep the inner name, addresses and keys.")
+    networks: Joinings = None
     verify: bool = Field(default=False, description="Ask source and clones who they are, and compare.")
 
     def request(self, source: str) -> CloneRequest:
@@ -226,7 +293,8 @@ class CloneBody(Body):
         if (self.name is None) != (self.count is None) or (self.count is not None and self.names):
             raise InvalidInput("give names, or name and count", hint='such as {"names": ["web2"]}')
         names = tuple(self.names) if self.name is None or self.count is None else numbered(self.name, self.count)
-        return CloneRequest(source, names, None if self.kind is None else CloneKind(self.kind), self.fork)
+        kind = None if self.kind is None else CloneKind(self.kind)
+        return CloneRequest(source, names, kind, self.fork, networks=joinings(self.networks))
 
 
 class Pair(Body):

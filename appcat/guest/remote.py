@@ -32,13 +32,17 @@ START_PATIENCE = 30.0
 SIGNAL_PATIENCE = 10.0
 SIZE_EVERY = 0.1
 
+# What a login shell of the guest knows of a proxy (``guest.surroundings``): a look, no process.
+PROXY_SCRIPT = "/etc/profile.d/appcat-proxy.sh"
+_VARIABLES = f"[ ! -r {PROXY_SCRIPT} ] || . {PROXY_SCRIPT}"
+
 # Lead a group, by way of setsid unless the SSH server has seen to that; tell its number; pass the status on (a shell
 # turns death by signal n into 128 + n).
 _LEAD = "kill -0 -- -$$ 2>/dev/null && lead= || lead=setsid; exec $lead sh -c "
-_INNER = 'echo $$ >&2; "$@"; exit $?'
+_INNER = f'echo $$ >&2; {_VARIABLES}; "$@"; exit $?'
 
 # The shell outlives what the keys of a terminal send to both, so that it can tell the command's status.
-_ON_TERMINAL = 'trap : INT QUIT; "$@"; exit $?'
+_ON_TERMINAL = f'trap : INT QUIT; {_VARIABLES}; "$@"; exit $?'
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,16 @@ class Target:
     login: str
 
 
+@dataclass(frozen=True)
+class Way:
+    """How ssh reaches one guest: who it is, and the files that ssh reads; ``proxy`` as ``options`` has it."""
+
+    target: Target
+    key: Path
+    known_hosts: Path
+    proxy: str = ""
+
+
 def options(target: Target, key: Path, known_hosts: Path, proxy: str = "") -> dict[str, str]:
     """What ssh_config(5) must say so that the right key is shown to the right guest and nothing is asked.
 

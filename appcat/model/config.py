@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from appcat.errors import InvalidInput
 from appcat.model.host import Accelerator
 from appcat.model.name import check_name, shorten, suggestion
 from appcat.model.network import parse_networks
+from appcat.model.proxy import parse_direct, parse_proxy, without_password
 from appcat.model.size import parse_memory, parse_size
 from appcat.model.vm import RestartPolicy, check_cpus
 
@@ -26,10 +28,11 @@ class Config:
 
 @dataclass(frozen=True)
 class Key:
-    """One default: what it is for, and a check that raises InvalidInput."""
+    """One default: what it is for, a check that raises InvalidInput, and how its value is shown where many look."""
 
     help: str
     check: Callable[[str], object]
+    shown: Callable[[str], str] = str
 
     @staticmethod
     def variable(name: str) -> str:
@@ -65,6 +68,13 @@ def parse_accelerator(text: str) -> str:
     return _one_of(text, [str(accelerator) for accelerator in Accelerator], "an accelerator")
 
 
+def parse_file(text: str) -> Path:
+    """The path of a file, whatever directory one is in; raises InvalidInput."""
+    if text.startswith("/") and text.isprintable():
+        return Path(text)
+    raise InvalidInput(f"{shorten(text)} is not the whole path of a file", hint="begin with /, such as /etc/ssl/my.pem")
+
+
 def _one_of(text: str, choices: list[str], what: str) -> str:
     if text in choices:
         return text
@@ -73,10 +83,15 @@ def _one_of(text: str, choices: list[str], what: str) -> str:
 
 KEYS: Mapping[str, Key] = {
     "accelerator": Key("kvm, hvf or tcg, whatever the probe says", parse_accelerator),
+    "ca-certificates": Key("PEM file of authorities that guests trust as well", parse_file),
     "cpus": Key("virtual CPUs of new vms", parse_cpus),
     "frozen-memory": Key("what bases of instant clones may take of memory, such as 4G; more goes to disk", parse_size),
     "memory": Key("memory of new vms, such as 512M", parse_memory),
     "network": Key("networks of new vms: a name, several with commas between, or none", parse_networks),
+    "no-proxy": Key("what guests reach without the proxy, besides their networks", parse_direct),
+    "proxy": Key(
+        "the proxy of guests: none, host (as this computer's environment says) or a URL", parse_proxy, without_password
+    ),
     "restart": Key("restart policy of new vms: no, on-failure, always", parse_restart),
     "start-timeout": Key("seconds that a start waits for the guest", parse_seconds),
     "stop-timeout": Key("seconds that a guest may take to power off", parse_seconds),

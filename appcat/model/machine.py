@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from pathlib import Path
 
+from appcat.model.port import PortForward
 from appcat.model.vm import Arch, Machine
 
 MACHINE_TYPES = {Arch.X86_64: "pc-q35-7.2", Arch.AARCH64: "virt-7.2"}
@@ -95,7 +96,8 @@ SwitchPort = TapPort | HubPort
 @dataclass(frozen=True)
 class Wiring:
     """Host paths that one run of a machine is connected to. ``disks`` and ``ports`` are in the order of the vm's own
-    disks and networks. Not ``internet``: its user-mode network leads nowhere but to the vm's own port forwards.
+    disks and networks. ``forwards`` are the places on the host that lead into it from the start. Not ``internet``: its
+    user-mode network leads nowhere but there.
 
     ``memory`` is the base's file, which a clone maps copy-on-write and others write to; None is memory without a name.
     ``plugged`` names the root port of each disk that was plugged into the source while it ran.
@@ -114,5 +116,6 @@ class Wiring:
     purpose: Purpose = Purpose.SOLO
     memory: Path | None = None
     plugged: dict[str, str] = field(default_factory=dict)
+    forwards: tuple[PortForward, ...] = ()
     ports: tuple[SwitchPort, ...] = ()
     internet: bool = True

@@ -16,12 +16,18 @@ else:  # what the API's document is made from needs what 3.12 brought; typer has
 
 
 class PortInfo(TypedDict):
-    """A port forward: connections to ``host`` on ``address`` reach ``guest`` inside; ``protocol`` is tcp or udp."""
+    """A port forward: connections to ``host`` on ``address`` reach ``guest`` inside; ``protocol`` is tcp or udp.
+
+    ``own`` is there, and true, when the port was published by its number: it is on the vm's own address, perhaps in two
+    places. ``advice`` is there when something keeps it from being at its number, and says what, and what to do.
+    """
 
     host: int
     guest: int
     address: str
     protocol: str
+    own: NotRequired[bool]
+    advice: NotRequired[str]
 
 
 class DiskInfo(TypedDict):
@@ -35,11 +41,14 @@ class DiskInfo(TypedDict):
 
 
 class SshInfo(TypedDict):
-    """Where the guest's SSH server is reached from the host that runs it, and as whom."""
+    """Where the guest's SSH server is reached from the host that runs it, and as whom; of a vm with an address of its
+    own, ``ports`` are all those there that lead to it.
+    """
 
     address: str
     port: int
     user: str
+    ports: NotRequired[list[int]]
 
 
 class SshAccess(TypedDict):
@@ -159,6 +168,7 @@ class ClonedVmInfo(TypedDict):
 
     name: str
     uuid: str
+    address: str
     ssh_port: int
     seconds: float
 

@@ -10,7 +10,7 @@ from typing import Any
 from appcat.errors import Broken, InvalidInput
 from appcat.model.name import shorten
 from appcat.model.network import DOMAIN, MOST_NETWORKS, Attachment
-from appcat.model.port import LARGEST_PORT, PortForward
+from appcat.model.port import LARGEST_PORT, LOOPBACK, LOW, SSH, SSH_PORT, PortForward
 from appcat.model.size import MIB
 
 SCHEMA = 3
@@ -106,7 +106,7 @@ class Vm:
     """One virtual machine. ``memory`` is in bytes, ``created`` in RFC 3339 UTC, ``login`` the account SSH uses.
 
     ``hostname`` is what the guest calls itself where that is not ``name``: a fork keeps its source's. ``address`` is
-    its the loopback address it has on the host, empty where it has none. ``networks`` are the private ones it is on.
+    the loopback address it has on the host, empty where it has none. ``networks`` are the private ones it is on.
     """
 
     name: str
@@ -140,13 +140,22 @@ class Vm:
 
     @property
     def ssh_forward(self) -> PortForward:
-        """The forward that leads to the guest's SSH server."""
-        return PortForward(self.ssh_port, 22)
+        """The forward that always leads to the guest's SSH server; on an address of its own, the vm's claim to it."""
+        return PortForward(self.ssh_port, SSH_PORT, self.address or LOOPBACK)
 
-    @property
-    def forwards(self) -> tuple[PortForward, ...]:
-        """Every host port that a running QEMU of this vm holds."""
-        return (self.ssh_forward, *self.ports)
+    def forwards(self, low: int = LOW) -> tuple[PortForward, ...]:
+        """Every place on the host that a running QEMU of this vm is sure to have, SSH's first.
+
+        ``low``: numbers below are had only where the host lets this user have them (``extras``).
+        """
+        return (self.ssh_forward, *(port.places(self.address, low)[0] for port in self.ports))
+
+    def extras(self, low: int = LOW) -> tuple[PortForward, ...]:
+        """The places that it has besides where it can: published ports at their own low numbers, SSH's first."""
+        sure = self.forwards(low)
+        published = (SSH, *self.ports) if self.address else ()
+        more = [place for port in published for place in port.places(self.address, low)[1:]]
+        return tuple(place for place in more if not any(place.clashes(other) for other in sure))
 
 
 def place_names(vm: Vm, place: Attachment) -> list[str]:
@@ -206,7 +215,7 @@ def check_sense(vm: Vm) -> Vm:
 
     Some of them become paths and command lines, and a file may have been edited by hand.
     """
-    ports = [port for forward in vm.forwards for port in (forward.host, forward.guest)]
+    ports = [vm.ssh_port, *(port for forward in vm.ports for port in (forward.host, forward.guest))]
     checks = {
         "uuid": bool(_UUID.fullmatch(vm.uuid)),
         "machine_id": bool(_MACHINE_ID.fullmatch(vm.machine_id)),
@@ -216,7 +225,7 @@ def check_sense(vm: Vm) -> Vm:
         "disks": _disks_make_sense(vm.disks),
         "networks": _networks_make_sense(vm.networks),
         "address": not vm.address or bool(_IPV4.fullmatch(vm.address)),
-        "addresses": all(_IPV4.fullmatch(forward.address) for forward in vm.forwards),
+        "addresses": all(forward.is_own or _IPV4.fullmatch(forward.address) for forward in vm.ports),
         "login": bool(_LOGIN.fullmatch(vm.login)),
         "template": bool(_DIGEST.fullmatch(vm.template.image)),
         "ports": all(1 <= port <= LARGEST_PORT for port in ports),

@@ -159,12 +159,11 @@ def console_args(wiring: Wiring) -> Args:
 
 
 def net_args(vm: Vm, wiring: Wiring) -> Args:
-    """NIC 0, always user-mode, with every host port the vm owns; a clone gets them once it has its identity.
+    """NIC 0, always user-mode, with the host ports that lead into it; a clone gets them once it has its identity.
 
     Restricted, it lets the guest talk to nobody, but for those who come in through a host port.
     """
-    forwards = vm.forwards if wiring.purpose is Purpose.SOLO else ()
-    rules = "".join(f",hostfwd={forward_rule(forward)}" for forward in forwards)
+    rules = "".join(f",hostfwd={forward_rule(forward)}" for forward in wiring.forwards)
     restrict = "" if wiring.internet else ",restrict=on"
     network = f"user,id=net0,net={USER_NETWORK},host={USER_HOST},dns={USER_DNS},dhcpstart={USER_GUEST}{restrict}{rules}"
     device = f"virtio-net-pci,id=nic0,netdev=net0,mac={vm.nics[0].mac},romfile=,bus=pcie.0,addr=0x1"

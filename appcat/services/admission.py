@@ -6,7 +6,7 @@ import contextlib
 import errno
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import psutil
@@ -16,12 +16,17 @@ from appcat.model.port import PortForward, Protocol
 from appcat.model.size import MIB, format_size
 from appcat.model.vm import Vm
 from appcat.services.context import Context
+from appcat.services.listening import Listening, low_limit
 from appcat.store import locks
 
 # What a vm's own files need at start: records, logs, sockets.
 SPACE_TO_START = 4 * MIB
 # Of its memory: what an instant clone is expected to write, and is granted.
 CLONE_SHARE = 8
+# An address of the range that vms' are in, and no vm's.
+NOBODYS = "127.77.0.0"
+# Protocol, address and port.
+Claim = tuple[str, str, int]
 
 
 def check_memory(ctx: Context, memory: int) -> None:
@@ -96,12 +101,27 @@ def check_space(directory: Path, wanted: int = SPACE_TO_START) -> None:
 
 def check_ports(ctx: Context, vm: Vm) -> None:
     """Raise PortInUse, InvalidInput when a published port cannot be had; names its owner where that can be known."""
-    for forward in vm.ports:
-        check_port(ctx, vm.name, forward)
+    for place in vm.forwards(low_limit())[1:]:
+        check_port(ctx, vm.name, place)
+
+
+def places_now(vm: Vm, but: Collection[Claim] = ()) -> tuple[PortForward, ...]:
+    """The places on the host that a QEMU of this vm can have now: all that it is sure to have, and more if it can.
+
+    ``but``: what QEMU was refused.
+    """
+    low = low_limit()
+    more = (place for place in vm.extras(low) if claim_of(place) not in but and try_bind(place) is None)
+    return (*vm.forwards(low), *more)
+
+
+def claim_of(place: PortForward) -> Claim:
+    """What of a place nobody else can have at the same time."""
+    return (place.protocol, place.address, place.host)
 
 
 def check_port(ctx: Context, name: str, forward: PortForward) -> None:
-    """As ``check_ports``, for one forward of the vm ``name``."""
+    """As ``check_ports``, for one place on the host of the vm ``name``."""
     failure = try_bind(forward)
     if failure is None:
         return
@@ -119,6 +139,20 @@ def check_port(ctx: Context, name: str, forward: PortForward) -> None:
         f"port {where}/{forward.protocol} is in use" + (f" by {owner}" if owner else ""),
         hint="stop its owner, or publish another port",
     )
+
+
+def check_number(forward: PortForward) -> None:
+    """As ``check_port``, for what is published by its number by a vm that has no address yet.
+
+    Nobody listens on its address, but somebody may on all of them.
+    """
+    place = forward.places(NOBODYS, low_limit())[0]
+    if Listening().on_every_address(place):
+        owner = _process_on(place)
+        raise PortInUse(
+            f"port {place.host}/{place.protocol} of every address is in use" + (f" by {owner}" if owner else ""),
+            hint=f"stop its owner, or publish the port elsewhere: 127.0.0.1:PORT:{forward.guest}",
+        )
 
 
 def try_bind(forward: PortForward) -> OSError | None:
@@ -142,7 +176,8 @@ def owner_of(ctx: Context, name: str, forward: PortForward) -> str:
     for other in ctx.store.names():
         if other != name and locks.is_held(ctx.layout.vm(other).run_lock):
             with contextlib.suppress(Exception):
-                if any(forward.clashes(theirs) for theirs in ctx.store.load(other).forwards):
+                vm = ctx.store.load(other)
+                if any(forward.clashes(theirs) for theirs in (*vm.forwards(low_limit()), *vm.extras(low_limit()))):
                     return f"the vm {other}"
     return _process_on(forward)
 

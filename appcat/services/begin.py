@@ -21,14 +21,16 @@ from appcat.model.run import Exit, ExitCause
 from appcat.model.vm import Vm
 from appcat.qemu import argv, migration
 from appcat.qemu.monitor import Monitor
-from appcat.services import cables, cards, guests, machines
+from appcat.services import admission, cables, cards, guests, machines
 from appcat.services.addresses import internet_of
 from appcat.services.context import Context, now
 from appcat.services.events import record, record_ready
+from appcat.services.listening import low_limit
 from appcat.services.neighbours import boot_statements, note_told
 from appcat.services.ports import add_forward
 from appcat.services.settle import settle
-from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
+from appcat.services.spots import ATTEMPTS, moved
+from appcat.services.surroundings import surrounded
 from appcat.store import locks
 from appcat.store.files import write_atomic
 
@@ -41,14 +43,14 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
     The vm's files are synced. Disks that the base does not have are plugged in afterwards (``disks.plug``).
 
     A ``fork`` keeps the inner identity of the base, but for its places on networks where it has others. Gives the vm,
-    whose SSH port may have moved. Raises StateMismatch, Unavailable, NetworkError, QemuError, GuestError, PortInUse; no
+    whose address may have moved. Raises StateMismatch, Unavailable, NetworkError, QemuError, GuestError, PortInUse; no
     QEMU is left then.
     """
     processor = argv.cpu_model(vm.machine.arch, ctx.host.accelerator)
     check_fits(base, base.vm.name, ctx.host, processor, cables.backend_here(ctx, vm.networks))
     stored = machines.image_of(ctx, vm)
     networks = boot_statements(ctx, vm, stored.image)
-    identity = [*statements(guests.identity_of(ctx, vm, stored.image)), *networks]
+    identity = surrounded(ctx, vm, [*statements(guests.identity_of(ctx, vm, stored.image)), *networks])
     # What the guest reads should it boot again.
     write_atomic(ctx.layout.vm(vm.name).identity, document("boot", identity), durable=False)
     child = _spawn(ctx, vm, base, use, machines.boot_of(stored))
@@ -115,13 +117,15 @@ def _let_go(ctx: Context, vm: Vm, monitor: Monitor) -> None:
 
 
 def _open_ports(ctx: Context, vm: Vm, monitor: Monitor) -> Vm:
-    for _ in range(PORT_ATTEMPTS):
+    """Have QEMU listen, at the vm's claim to its address first; what it need not have, it may be refused."""
+    for _ in range(ATTEMPTS):
         if not add_forward(monitor, vm.ssh_forward):
             break
-        vm = with_new_ssh_port(ctx, vm)
+        vm = moved(ctx, vm)
     else:
         raise PortInUse(f"no host port could be had for {vm.name}", hint="see which ports are in use: ss -ltn")
-    for forward in vm.ports:
-        if answer := add_forward(monitor, forward):
-            raise PortInUse(f"QEMU could not forward {forward}: {answer}", hint="stop its owner, or publish another")
+    sure = vm.forwards(low_limit())
+    for place in admission.places_now(vm)[1:]:
+        if (answer := add_forward(monitor, place)) and place in sure:
+            raise PortInUse(f"QEMU could not forward {place}: {answer}", hint="stop its owner, or publish another")
     return vm

@@ -30,7 +30,7 @@ from appcat.services.keys import user_key
 from appcat.services.observe import is_alive
 from appcat.services.offspring import Outcome, add, plan
 from appcat.services.operations import Running, operation
-from appcat.services.ssh_ports import ssh_ports
+from appcat.services.spots import Spots
 from appcat.store import locks
 from appcat.store.files import remove_tree
 from appcat.store.vms import already_exists
@@ -214,11 +214,11 @@ def _plan_all(
     files = [layers(ctx).path(disk.file) for disk in base.vm.disks]
     planned = []
     with locks.hold(ctx.layout.home_lock, f"clone {base.vm.name}"):
-        taken = ssh_ports(ctx)
+        spots = Spots(ctx)
         places = places_of_instant(ctx, base.vm, names, networks, fork)
         for name in names:
             ctx.check()
-            vm = plan(base.vm, name, CloneKind.INSTANT, taken, places[name], fork)
+            vm = plan(base.vm, name, CloneKind.INSTANT, spots, places[name], fork)
             add(ctx, vm, files, CloneKind.INSTANT, key)
             planned.append(vm)
     return planned

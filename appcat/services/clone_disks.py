@@ -25,7 +25,7 @@ from appcat.services.keys import user_key
 from appcat.services.observe import is_alive
 from appcat.services.offspring import Outcome, add, plan
 from appcat.services.settle import settle
-from appcat.services.ssh_ports import ssh_ports
+from appcat.services.spots import Spots
 from appcat.store import locks
 from appcat.store.files import make_private_directory
 
@@ -59,7 +59,7 @@ def _on_disk(
         user_key(ctx)
         make_private_directory(ctx.layout.vms)
         with locks.hold(ctx.layout.home_lock, f"clone {source.name}"):
-            vm = plan(source, name, kind, ssh_ports(ctx), places(ctx, source, name, networks))
+            vm = plan(source, name, kind, Spots(ctx), places(ctx, source, name, networks))
             add(ctx, vm, files, kind)
         ctx.store.sync(name)
         return Outcome(name, vm, time.monotonic() - begun)

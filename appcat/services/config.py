@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from appcat.errors import AppcatError, Broken
 from appcat.model import codec
-from appcat.model.config import KEYS, SCHEMA, Config, Key, find_key
+from appcat.model.config import KEYS, SCHEMA, Config, Key, find_key, parse_file
 from appcat.services.context import Context
 from appcat.store import locks
 from appcat.store.files import make_private_directory, write_atomic
@@ -27,6 +27,11 @@ class Setting:
     value: str | None
     source: str
     help: str
+
+    @property
+    def shown(self) -> str | None:
+        """The value for where many look: without what is secret in it."""
+        return None if self.value is None else find_key(self.key).shown(self.value)
 
 
 def read(ctx: Context) -> Config:
@@ -75,8 +80,10 @@ def list_settings(ctx: Context) -> list[Setting]:
 def set_(ctx: Context, name: str, value: str) -> None:
     """Remember ``value``; raises InvalidInput when it can never work, and Broken."""
     find_key(name).check(value)
+    if name == "ca-certificates":
+        _check_authorities(value)
     _change(ctx, lambda values: {**values, name: value})
-    _tell(ctx, name, value)
+    _tell(ctx, name, find_key(name).shown(value))
 
 
 def unset(ctx: Context, name: str) -> None:
@@ -84,6 +91,12 @@ def unset(ctx: Context, name: str) -> None:
     find_key(name)
     _change(ctx, lambda values: {key: value for key, value in values.items() if key != name})
     _tell(ctx, name, None)
+
+
+def _check_authorities(value: str) -> None:
+    from appcat.guest.authorities import read_authorities
+
+    read_authorities(parse_file(value))
 
 
 def _tell(ctx: Context, key: str, value: str | None) -> None:

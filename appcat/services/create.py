@@ -16,7 +16,7 @@ from appcat.model.image import Image
 from appcat.model.machine import pinned_machine
 from appcat.model.name import check_name
 from appcat.model.network import Joining, parse_networks
-from appcat.model.port import PortForward, check_distinct
+from appcat.model.port import SSH_PORT, PortForward, check_distinct
 from appcat.model.size import parse_memory
 from appcat.model.vm import Disk, Nic, RestartPolicy, TemplateRef, Vm, check_cpus, check_disk_name, free_slot
 from appcat.qemu import img
@@ -26,7 +26,7 @@ from appcat.services.context import Context, now, user_name
 from appcat.services.events import record
 from appcat.services.keys import user_key
 from appcat.services.operations import tracked
-from appcat.services.ssh_ports import free_ssh_port, ssh_ports
+from appcat.services.spots import Spots
 from appcat.store import locks
 from appcat.store.files import make_private_directory, write_atomic
 from appcat.store.layout import VmPaths
@@ -135,10 +135,9 @@ def check_request(ctx: Context, request: CreateRequest) -> None:
 
 
 def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
-    identifier = uuid.uuid4()
-    return Vm(
+    vm = Vm(
         name=request.name,
-        uuid=str(identifier),
+        uuid=str(uuid.uuid4()),
         created=now(),
         template=TemplateRef(image.template, image.digest),
         machine=pinned_machine(image.arch),
@@ -146,7 +145,7 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
         memory=request.memory or image.memory,
         machine_id=secrets.token_hex(16),
         login=image.login,
-        ssh_port=free_ssh_port(ssh_ports(ctx), identifier.int % 10_000),
+        ssh_port=SSH_PORT,  # until it has a spot
         nics=(Nic(addresses.random_mac()),),
         disks=_disks(request),
         ports=request.ports,
@@ -156,6 +155,7 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
         owner=user_name(),
         labels=request.labels,
     )
+    return Spots(ctx).give(vm)
 
 
 def _disks(request: CreateRequest) -> tuple[Disk, ...]:

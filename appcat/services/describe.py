@@ -29,11 +29,12 @@ from appcat.model.shapes import (
 from appcat.model.status import Observation, Status
 from appcat.model.vm import Vm, place_names
 from appcat.services.context import Context
+from appcat.services.listening import Listening
+from appcat.services.places import Outlook, Place
 
 if TYPE_CHECKING:
     from appcat.model.event import Event
     from appcat.model.operation import Operation
-    from appcat.model.port import PortForward
     from appcat.services.clone import Cloned
     from appcat.services.config import Setting
     from appcat.services.copy import Copied
@@ -45,10 +46,13 @@ if TYPE_CHECKING:
     from appcat.store.images import StoredImage
 
 
-def describe(seen: Observation) -> VmInfo:
-    """The parts every listing shows."""
+def describe(seen: Observation, table: Listening | None = None) -> VmInfo:
+    """The parts every listing shows; ``table`` is what listens on this host, where that is known already."""
     head = {"name": seen.name, "status": str(seen.status), "detail": seen.detail}
-    return cast(VmInfo, head if seen.vm is None else {**head, **_spec(seen.vm)})
+    if seen.vm is None:
+        return cast(VmInfo, head)
+    outlook = Outlook(seen.vm, seen.status is not Status.STOPPED, table or Listening())
+    return cast(VmInfo, {**head, **_spec(seen.vm, outlook)})
 
 
 def describe_fully(ctx: Context, seen: Observation) -> VmDetails:
@@ -75,7 +79,7 @@ def _newer_qemu(ctx: Context, run: Run) -> str | None:
     return None if installed == run.qemu_version else installed
 
 
-def _spec(vm: Vm) -> dict[str, Any]:
+def _spec(vm: Vm, outlook: Outlook) -> dict[str, Any]:
     return {
         "uuid": vm.uuid,
         "template": vm.template.name,
@@ -83,11 +87,11 @@ def _spec(vm: Vm) -> dict[str, Any]:
         "cpus": vm.cpus,
         "memory": vm.memory,
         "machine": vm.machine.type,
-        "ssh": {"address": vm.ssh_forward.address, "port": vm.ssh_port, "user": vm.login},
-        "ports": [encode(port) for port in vm.ports],
+        "ssh": _ssh(vm, outlook),
+        "ports": [describe_port(place) for place in outlook.published],
+        "address": vm.address,
         "disks": [encode(disk) for disk in vm.disks],
         "mac": vm.nics[0].mac,
-        "address": vm.address,
         "networks": describe_attachments(vm),
         "restart": str(vm.restart),
         "autostart": vm.autostart,
@@ -104,13 +108,24 @@ def describe_attachments(vm: Vm) -> list[AttachmentInfo]:
     return [cast(AttachmentInfo, {**encode(place), "names": place_names(vm, place)}) for place in vm.networks]
 
 
+def _ssh(vm: Vm, outlook: Outlook) -> dict[str, Any]:
+    told = {"address": vm.ssh_forward.address, "port": vm.ssh_port, "user": vm.login}
+    return {**told, "ports": [place.forward.host for place in outlook.ssh]} if vm.address else told
+
+
 def describe_clones(done: Cloned, facts: Sequence[Facts] = ()) -> CloneInfo:
     """What came of a request for clones; ``facts`` where they were verified."""
     made = [(outcome, outcome.vm) for outcome in done.outcomes if outcome.vm]
     told = {
         "kind": str(done.kind),
         "clones": [
-            {"name": outcome.name, "uuid": vm.uuid, "ssh_port": vm.ssh_port, "seconds": outcome.seconds}
+            {
+                "name": outcome.name,
+                "uuid": vm.uuid,
+                "address": vm.address,
+                "ssh_port": vm.ssh_port,
+                "seconds": outcome.seconds,
+            }
             for outcome, vm in made
         ],
         "failed": [_failure(outcome.name, outcome.error) for outcome in done.outcomes if outcome.error],
@@ -131,9 +146,10 @@ def _failure(name: str, error: AppcatError) -> CloneFailure:
     }
 
 
-def describe_port(forward: PortForward) -> PortInfo:
-    """A port forward."""
-    return cast(PortInfo, encode(forward))
+def describe_port(place: Place) -> PortInfo:
+    """A place on the host that leads into a guest."""
+    more = {"own": place.own, "advice": place.advice}
+    return cast(PortInfo, {**encode(place.forward), **{key: value for key, value in more.items() if value}})
 
 
 def describe_disk(use: DiskUse) -> DiskInfo:
@@ -167,9 +183,10 @@ def describe_template(known: KnownTemplate) -> TemplateInfo:
     }
 
 
-def describe_setting(setting: Setting) -> SettingInfo:
-    """One default."""
-    return {"key": setting.key, "value": setting.value, "source": setting.source, "help": setting.help}
+def describe_setting(setting: Setting, *, whole: bool = False) -> SettingInfo:
+    """One default, without a password that may be in it; ``whole`` with it, for who asks for this one."""
+    value = setting.value if whole else setting.shown
+    return {"key": setting.key, "value": value, "source": setting.source, "help": setting.help}
 
 
 def describe_check(check: Check) -> CheckInfo:

@@ -14,7 +14,7 @@ from appcat.errors import AppcatError
 from appcat.model.host import Verdict
 from appcat.model.machine import Backend
 from appcat.model.size import GIB, MIB, format_size
-from appcat.services import daemon, keeping, templates
+from appcat.services import daemon, hosts_file, keeping, templates
 from appcat.services.bases import bases, budget, memory_taken
 from appcat.services.context import Context
 from appcat.store import locks
@@ -57,6 +57,7 @@ def examine(ctx: Context) -> list[Check]:
         *_guarded("templates", lambda: _templates(ctx)),
         _keeper(ctx),
         *_guarded("daemon", lambda: _daemon(ctx)),
+        *_guarded("hosts file", lambda: _hosts(ctx)),
     ]
 
 
@@ -185,3 +186,16 @@ def _daemon(ctx: Context) -> Iterator[Check]:
         yield Check("daemon", Health.WARNING, f"{found}: of another version, {state.version}", advice)
     else:
         yield Check("daemon", Health.OK, found)
+
+
+def _hosts(ctx: Context) -> Iterator[Check]:
+    """Only where it was asked for: names that are left from vms that are gone lead to somebody else one day."""
+    path = hosts_file.HOSTS
+    if hosts_file.is_installed(ctx, path):
+        current = hosts_file.is_current(ctx, path)
+        yield Check(
+            "hosts file",
+            Health.OK if current else Health.WARNING,
+            f"{path} has the names of these vms" + ("" if current else ", but not as they are now"),
+            "" if current else f"have it right: {hosts_file.sudo_line(ctx, 'install')}",
+        )

@@ -21,6 +21,7 @@ from appcat.model.image import Image
 from appcat.model.vm import Vm
 from appcat.services.context import Context
 from appcat.services.keys import user_key
+from appcat.services.surroundings import surrounded
 from appcat.store import locks
 
 PATIENCE = 10.0
@@ -61,7 +62,7 @@ def home_of(login: str) -> str:
 
 def identity_document(ctx: Context, vm: Vm, image: Image, networks: Sequence[str]) -> str:
     """What the guest reads at boot; ``networks`` says it what it is on private ones (``neighbours``)."""
-    return document("boot", [*statements(identity_of(ctx, vm, image)), *networks])
+    return document("boot", surrounded(ctx, vm, [*statements(identity_of(ctx, vm, image)), *networks]))
 
 
 def become(ctx: Context, vm: Vm, identity: Sequence[str], let_go: Callable[[], object]) -> None:

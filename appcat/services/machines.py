@@ -10,6 +10,7 @@ from pathlib import Path
 
 from appcat.errors import QemuError
 from appcat.model.machine import SHARE_SLOTS, Boot, Purpose, SwitchPort, Wiring
+from appcat.model.port import PortForward
 from appcat.model.run import Run
 from appcat.model.vm import Vm
 from appcat.qemu import argv, process
@@ -46,6 +47,7 @@ def wiring_of(
     plugged: dict[str, str] | None = None,
     ports: Sequence[SwitchPort] = (),
     internet: bool = True,
+    forwards: Sequence[PortForward] = (),
 ) -> Wiring:
     """What one run of ``vm`` is connected to: sockets in ``runtime``, logs in ``files``, the vm's own disks, and
     ``ports`` of the switch, one for each of its networks.
@@ -66,6 +68,7 @@ def wiring_of(
         plugged=plugged or {},
         ports=tuple(ports),
         internet=internet,
+        forwards=tuple(forwards),
     )
 
 

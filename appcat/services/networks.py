@@ -103,7 +103,7 @@ def delete_network(ctx: Context, name: str) -> None:
     make_private_directory(ctx.layout.home)
     with locks.hold(ctx.layout.home_lock, f"network delete {name}", check=ctx.check):
         if not ctx.networks.exists(name):
-            raise not_found(name, ctx.networks.names())
+            raise _default_stays() if name == DEFAULT_NETWORK else not_found(name, ctx.networks.names())
         if on_it := members(ctx, name):
             names = ", ".join(vm.name for vm, _ in on_it)
             raise NetworkInUse(
@@ -111,12 +111,16 @@ def delete_network(ctx: Context, name: str) -> None:
                 hint=f"take them off (appcat vm network detach VM {name}), or delete them",
             )
         if name == DEFAULT_NETWORK and not _is_broken(ctx, name):
-            raise NetworkInUse(
-                f"the network {name} always exists",
-                hint="new vms are on what this says: appcat config get network",
-            )
+            raise _default_stays()
         ctx.networks.remove(name)
     record(ctx, EventKind.NETWORK_DELETED, network=name)
+
+
+def _default_stays() -> NetworkInUse:
+    return NetworkInUse(
+        f"the network {DEFAULT_NETWORK} always exists",
+        hint="new vms are on what this says: appcat config get network",
+    )
 
 
 def ensure_default(ctx: Context) -> Network:

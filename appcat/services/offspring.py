@@ -19,7 +19,7 @@ from appcat.services.addresses import random_mac
 from appcat.services.context import Context, now, user_name
 from appcat.services.create import write_keys
 from appcat.services.events import record
-from appcat.services.ssh_ports import free_ssh_port
+from appcat.services.spots import Spots
 from appcat.store.files import make_private_directory
 from appcat.store.layout import VmPaths
 
@@ -38,32 +38,31 @@ def plan(
     source: Vm,
     name: str,
     kind: CloneKind,
-    taken: set[int],
+    spots: Spots,
     networks: tuple[Attachment, ...] = (),
     fork: bool = False,
 ) -> Vm:
-    """A clone of ``source`` with these places on ``networks``; its SSH port is added to those ``taken``. The caller
-    holds the allocation lock.
+    """A clone of ``source``, at one of the ``spots`` and with these places on ``networks``.
+
+    The caller holds the allocation lock. What the source publishes by number the clone has as well, on an address of
+    its own.
     """
-    identifier = uuid.uuid4()
-    port = free_ssh_port(taken, identifier.int % 10_000)
-    taken.add(port)
-    return dataclasses.replace(
+    vm = dataclasses.replace(
         source,
         name=name,
-        uuid=str(identifier),
+        uuid=str(uuid.uuid4()),
         created=now(),
         machine_id=source.machine_id if fork else secrets.token_hex(16),
         hostname=source.inner_name if fork else "",
-        ssh_port=port,
         nics=source.nics if fork else tuple(Nic(random_mac()) for _ in source.nics),
         disks=tuple(dataclasses.replace(disk, file=f"{disk.name}.qcow2") for disk in source.disks),
-        ports=(),
+        ports=tuple(port for port in source.ports if port.is_own),
         networks=networks,
         autostart=False,
         parent=Parent(source.name, source.uuid, kind),
         owner=user_name(),
     )
+    return spots.give(vm)
 
 
 def add(ctx: Context, vm: Vm, files: Sequence[Path], kind: CloneKind, key: SshKey | None = None) -> None:

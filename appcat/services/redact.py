@@ -39,7 +39,7 @@ _PEM = re.compile(rf"-----BEGIN [^\n]*(?:.*?{_PEM_END}|.*\Z)", re.S)
 _PEM_TAIL = re.compile(rf"\A.*{_PEM_END}", re.S)
 _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic|digest|negotiate)[ \t]+[^\n]{8,}"), rf"\1 {SECRET}"),
-    (re.compile(r"(?<=://)[^\s/@]+@"), f"{SECRET}@"),
+    (re.compile(r"(?<=://)[^\s/]+@"), f"{SECRET}@"),
     (re.compile(r"\beyJ[\w-]{8,}(?:\.[\w-]*)*"), KEY),
     (
         re.compile(

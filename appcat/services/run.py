@@ -7,7 +7,7 @@ from appcat.model.image import Image
 from appcat.model.machine import HOTPLUG_PORTS
 from appcat.model.vm import Vm
 from appcat.services import guests, keeping, neighbours, templates
-from appcat.services.admission import check_clones, check_memory, check_port
+from appcat.services.admission import check_clones, check_memory, check_number, check_port
 from appcat.services.begin import begin
 from appcat.services.context import Context
 from appcat.services.create import (
@@ -60,7 +60,10 @@ def check_run(ctx: Context, request: CreateRequest) -> None:
     """Refuse what can never work, or not now, before anything is built or written; ``request`` is with defaults."""
     check_request(ctx, request)
     for forward in request.ports:
-        check_port(ctx, request.name, forward)
+        if forward.is_own:
+            check_number(forward)
+        else:
+            check_port(ctx, request.name, forward)
 
 
 def _run_cold(ctx: Context, request: CreateRequest, ready_within: float, remove: bool) -> Vm:

@@ -34,8 +34,18 @@ def write_ssh_config(ctx: Context, vm: Vm) -> None:
 
 def block(ctx: Context, vm: Vm) -> str:
     """The ``Host`` block of ``vm``."""
+    way = _way(ctx, vm)
+    return ssh.config_block(way.target, way.key, way.known_hosts)
+
+
+def ssh_way(ctx: Context, name: str) -> ssh.Way:
+    """How ssh reaches the guest of ``name``, running or not; raises NotFound, Broken."""
+    return _way(ctx, ctx.store.load(name))
+
+
+def _way(ctx: Context, vm: Vm) -> ssh.Way:
     target = ssh.Target(vm.name, vm.ssh_forward.address, vm.ssh_port, vm.login)
-    return ssh.config_block(target, user_key(ctx).private, ctx.layout.vm(vm.name).known_hosts)
+    return ssh.Way(target, user_key(ctx).private, ctx.layout.vm(vm.name).known_hosts)
 
 
 def install(ctx: Context, config: Path | None = None) -> bool:

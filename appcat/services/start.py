@@ -8,12 +8,14 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appcat.errors import AppcatError, Cancelled, DeadlineExceeded, PortInUse, QemuError
 from appcat.model.event import EventKind
 from appcat.model.machine import Purpose
+from appcat.model.port import PortForward
 from appcat.model.run import Exit, ExitCause
 from appcat.model.vm import TemplateRef, Vm
 from appcat.qemu import argv
@@ -31,15 +33,15 @@ from appcat.services.observe import ended_by, qemu_last_words, qemu_output
 from appcat.services.operations import existing, tracked
 from appcat.services.patience import READY_DEADLINE
 from appcat.services.settle import adopt, settle
+from appcat.services.spots import ATTEMPTS, moved, settled
 from appcat.services.ssh_config import write_ssh_config
-from appcat.services.ssh_ports import PORT_ATTEMPTS, with_new_ssh_port
 from appcat.store import locks
 from appcat.store.files import remove_tree, write_atomic
 from appcat.store.images import StoredImage
 
 log = logging.getLogger(__name__)
 
-_FORWARD_FAILED = re.compile(r"host forwarding rule '(?P<protocol>tcp|udp):[0-9.]*:(?P<port>\d+)-")
+_FORWARD_FAILED = re.compile(r"host forwarding rule '(?P<protocol>tcp|udp):(?P<address>[0-9.]*):(?P<port>\d+)-")
 
 
 @dataclass(frozen=True)
@@ -145,39 +147,42 @@ def console_tail(path: Path, lines: int = 15) -> str:
 def _launch(ctx: Context, vm: Vm) -> Vm:
     admission.check_memory(ctx, vm.memory)
     admission.check_space(ctx.layout.home)
+    vm = settled(ctx, vm)
     admission.check_ports(ctx, vm)
     settle_disks(ctx, vm)
     stored = machines.image_of(ctx, vm)
     if stored.image.digest != vm.template.image:
         vm = dataclasses.replace(vm, template=TemplateRef(vm.template.name, stored.image.digest))
         ctx.store.save(vm)
-    for _ in range(PORT_ATTEMPTS):
+    refused: set[admission.Claim] = set()
+    for _ in range(ATTEMPTS):
         try:
-            _run_qemu(ctx, vm, stored)
+            _run_qemu(ctx, vm, stored, admission.places_now(vm, refused))
             return vm
-        except _PortTakenError as taken:
-            if taken.forward != (vm.ssh_forward.protocol, vm.ssh_port):
-                admission.check_ports(ctx, vm)
-            vm = with_new_ssh_port(ctx, vm)
+        except _PlaceTakenError as taken:
+            if taken.claim == admission.claim_of(vm.ssh_forward):
+                vm = moved(ctx, vm)
+            refused.add(taken.claim)
+            admission.check_ports(ctx, vm)
     raise PortInUse(f"no host port could be had for {vm.name}", hint="see which ports are in use: ss -ltn")
 
 
-class _PortTakenError(Exception):
+class _PlaceTakenError(Exception):
     """Somebody took a host port between our look and QEMU's claim."""
 
-    def __init__(self, protocol: str, port: int) -> None:
-        super().__init__(port)
-        self.forward = (protocol, port)
+    def __init__(self, claim: admission.Claim) -> None:
+        super().__init__(claim)
+        self.claim = claim
 
 
-def _run_qemu(ctx: Context, vm: Vm, stored: StoredImage) -> None:
+def _run_qemu(ctx: Context, vm: Vm, stored: StoredImage, places: Sequence[PortForward]) -> None:
     """Spawn QEMU and wait for its monitor; on failure nothing of it is left but its log."""
     ctx.progress(f"starting {vm.name}", 0, 0)
     runtime = ctx.layout.runtime(vm.uuid)
     machines.claim_runtime(runtime)
     try:
         _prepare(ctx, vm, stored)
-        child = _spawn(ctx, vm, stored)
+        child = _spawn(ctx, vm, stored, places)
     except AppcatError:
         settle(ctx, vm.name)
         remove_tree(runtime.root)
@@ -200,7 +205,7 @@ def _prepare(ctx: Context, vm: Vm, stored: StoredImage) -> None:
     write_ssh_config(ctx, vm)
 
 
-def _spawn(ctx: Context, vm: Vm, stored: StoredImage) -> subprocess.Popen[bytes]:
+def _spawn(ctx: Context, vm: Vm, stored: StoredImage, places: Sequence[PortForward]) -> subprocess.Popen[bytes]:
     """Its ports are joined to its networks before there is a QEMU: nobody else is in this guest's memory."""
     paths, runtime = ctx.layout.vm(vm.name), ctx.layout.runtime(vm.uuid)
     lock = locks.open_lock(paths.run_lock)
@@ -210,7 +215,9 @@ def _spawn(ctx: Context, vm: Vm, stored: StoredImage) -> subprocess.Popen[bytes]
         with cables.laid(ctx, vm.uuid, vm.networks) as laid:
             cables.connect(ctx, vm)
             internet = internet_of(ctx, vm)
-            wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.SOLO, ports=laid.wiring, internet=internet)
+            wiring = machines.wiring_of(
+                ctx, vm, runtime, paths, Purpose.SOLO, forwards=places, ports=laid.wiring, internet=internet
+            )
             command = argv.argv(vm, machines.boot_of(stored), wiring, ctx.host)
             return machines.spawn_recorded(ctx, vm, command, [lock, *laid.inherit], backend=laid.backend)
     finally:
@@ -223,7 +230,7 @@ def _fail(ctx: Context, vm: Vm) -> None:
     reason = output.splitlines()[-1] if output else "it said nothing"
     settle(ctx, vm.name, Exit(ExitCause.NOT_STARTED, f"QEMU did not start: {reason}", now()))
     if match := _FORWARD_FAILED.search(output):
-        raise _PortTakenError(match["protocol"], int(match["port"]))
+        raise _PlaceTakenError((match["protocol"], match["address"], int(match["port"])))
     raise QemuError(
         f"QEMU did not start {vm.name}: {reason}",
         hint=f"its whole output is in {ctx.layout.vm(vm.name).qemu_log}; 'appcat doctor' checks this host",

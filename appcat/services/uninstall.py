@@ -20,7 +20,7 @@ from pathlib import Path
 from appcat.errors import AppcatError, from_os_error
 from appcat.model.name import check_name
 from appcat.qemu import process
-from appcat.services import host_service, keeping
+from appcat.services import host_service, hosts_file, keeping
 from appcat.services.context import Context
 from appcat.services.delete import delete
 from appcat.services.host_service import Service
@@ -81,6 +81,8 @@ def plan(ctx: Context, *, keep_cache: bool = False) -> Plan:
     parts += [Part("service", str(path)) for _, path in _services(ctx)]
     parts += [Part("ssh", f"the Include line in {path}") for path in _ssh_lines(ctx)]
     parts += [Part("completion", str(path)) for path in _completions(ctx)]
+    if hosts_file.is_installed(ctx, hosts_file.HOSTS):
+        parts.append(Part("hosts", f"the names of these vms in {hosts_file.HOSTS}"))
     kept: list[str] = []
     for kind, root, rules in _territories(ctx, keep_cache):
         verdicts = list(sort_out(root, rules))
@@ -98,8 +100,11 @@ def uninstall(ctx: Context, *, keep_cache: bool = False) -> Plan:
 
     Raises what the first vm that could not be removed raised (its files are still there then), WrongState when keeper
     or daemon do not end, Unavailable for files that may not be removed. Running it again goes on where it stopped.
+    Only root may take names out of the hosts file: where there are such, that is refused before anything else is done.
     """
     doomed = plan(ctx, keep_cache=keep_cache)
+    if hosts_file.is_installed(ctx, hosts_file.HOSTS):
+        hosts_file.remove(ctx, hosts_file.HOSTS)
     _remove_services(ctx)
     keeping.end_all(ctx)
     _remove_vms(ctx)
@@ -172,7 +177,7 @@ def _cache_rules() -> tuple[Rule, ...]:
     """The cache may be one that several homes share, or a directory with other things in it."""
     images = (Rule(r"[0-9a-f]{64}|recipes|staging"),)
     packages = (Rule(r"archives|cache|incoming|updated|lists|status(?:-old)?|lock|apt\.conf"),)
-    return Rule(r"probe\.json(?:\.lock)?"), Rule("images", images), Rule("packages", packages)
+    return Rule(r"(?:probe|switch)\.json(?:\.lock)?"), Rule("images", images), Rule("packages", packages)
 
 
 def _is_vm(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -36,6 +37,67 @@ def write_atomic(path: Path, data: str | bytes, mode: int = 0o600, *, durable: b
             sync_directory(path.parent)
     except OSError as error:
         raise from_os_error(error, f"writing {path.name}") from error
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Replace a file that is not ours alone: through links, with the mode, owner and attributes it had.
+
+    Whoever reads it sees the old content or the new, also when this is cut off. Raises Unavailable (``not-permitted``
+    for what this user may not do), InsufficientSpace.
+    """
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.urandom(6).hex()}.tmp")
+    try:
+        try:
+            _write_like(temporary, content, target)
+            temporary.replace(target)
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # a mount of its own, as in containers: it can only be written to
+                raise
+            _overwrite(target, content)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        sync_directory(target.parent)
+    except OSError as error:
+        raise from_os_error(error, f"writing {path}") from error
+
+
+def _write_like(temporary: Path, content: bytes, target: Path) -> None:
+    """A new file with the content, otherwise like ``target``, synced; mode 0644 when there is none."""
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        mode = 0o644
+        with contextlib.suppress(FileNotFoundError):
+            old = target.stat()
+            mode = stat.S_IMODE(old.st_mode)
+            if (old.st_uid, old.st_gid) != (os.getuid(), os.getgid()):
+                os.fchown(descriptor, old.st_uid, old.st_gid)
+            _copy_attributes(target, temporary)
+        file.write(content)
+        os.fchmod(descriptor, mode)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _copy_attributes(source: Path, target: Path) -> None:
+    """Extended attributes, where there are such: a security label decides who may read the file."""
+    if hasattr(os, "listxattr"):
+        with contextlib.suppress(OSError):
+            for name in os.listxattr(source):
+                with contextlib.suppress(OSError):
+                    os.setxattr(target, name, os.getxattr(source, name))
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """In place, in one write: where the file gets shorter, empty lines stand for what was there until it is cut."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.pwrite(descriptor, content.ljust(os.fstat(descriptor).st_size, b"\n"), 0)
+        os.ftruncate(descriptor, len(content))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.benchmarks import boot, cli, clone, daemon, footprint, network, peers
+from scripts.benchmarks import boot, cli, clone, daemon, footprint, membership, network, peers
 from scripts.benchmarks.bench import Bench
 from scripts.benchmarks.report import as_json, as_table
 
@@ -20,6 +20,7 @@ PARTS = {
     "cli": cli.measure,
     "daemon": daemon.measure,
     "network": network.measure,
+    "membership": membership.measure,
 }
 
 

@@ -39,7 +39,8 @@ def _ours(bench: Bench) -> raw.Milestones:
     begin = time.monotonic()
     vm = start(bench.context, NAME, ready_within=None).vm
     try:
-        return raw.milestones(bench.context.layout.runtime(vm.uuid).agent, vm.ssh_port, begin)
+        ssh = (vm.ssh_forward.address, vm.ssh_port)
+        return raw.milestones(bench.context.layout.runtime(vm.uuid).agent, ssh, begin)
     finally:
         kill(bench.context, NAME)
 
@@ -54,4 +55,5 @@ def _raw(bench: Bench) -> raw.Milestones:
     with raw.plain_qemu(
         stored.vmlinux, stored.rootfs, stored.image.arguments, f"{vm.memory // MIB}M", identity, vm.nics[0].mac
     ) as booted:
-        return raw.milestones(*booted, begin)
+        agent, port = booted
+        return raw.milestones(agent, (raw.LOOPBACK, port), begin)

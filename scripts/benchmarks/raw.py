@@ -19,6 +19,7 @@ from typing import IO, Any, TypeVar
 PATIENCE = 180.0
 BANNER_INTERVAL = 0.1
 BANNER_CONNECTIONS = 2
+LOOPBACK = "127.0.0.1"
 T = TypeVar("T")
 
 BARE_TYPER = """
@@ -61,7 +62,7 @@ def plain_qemu(
              "-kernel", str(kernel), "-initrd", str(initramfs), "-append", arguments,
              "-fw_cfg", f"name=opt/org.appcat/identity,file={identity}",
              "-serial", f"file:{name}/console.log",
-             "-netdev", f"user,id=n,hostfwd=tcp:127.0.0.1:{port}-:22",
+             "-netdev", f"user,id=n,hostfwd=tcp:{LOOPBACK}:{port}-:22",
              "-device", f"virtio-net-pci,netdev=n,mac={mac},romfile=",
              "-device", "virtio-serial-pci", "-chardev", f"socket,id=a,path={agent},server=on,wait=off",
              "-device", "virtserialport,chardev=a,name=org.qemu.guest_agent.0"],
@@ -112,7 +113,7 @@ class Restored:
                 answer = guest.makefile().readline()
                 if answer != "ok raw\n":
                     raise RuntimeError(f"the guest says {answer!r}")
-            forward = f"hostfwd_add net0 tcp:127.0.0.1:{port}-10.0.2.15:22"
+            forward = f"hostfwd_add net0 tcp:{LOOPBACK}:{port}-10.0.2.15:22"
             _qmp(monitor, lines, "human-monitor-command", **{"command-line": forward})
         return port
 
@@ -155,7 +156,7 @@ def _qmp(
 def free_port() -> int:
     """A TCP port that nobody listens on now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
@@ -182,8 +183,8 @@ def _connected(path: Path, deadline: float) -> socket.socket:
             _pause(deadline, "QEMU", 0.002)
 
 
-def wait_for_banner(port: int, deadline: float) -> None:
-    """Until the SSH server behind ``port`` has sent its banner.
+def wait_for_banner(where: tuple[str, int], deadline: float) -> None:
+    """Until the SSH server behind address and port has sent its banner.
 
     QEMU accepts connections before the guest does, and one made too early stays silent for long. So a new one is made
     every ``BANNER_INTERVAL`` seconds beside those still open, and the first to hear anything ends the wait: waiting
@@ -194,7 +195,7 @@ def wait_for_banner(port: int, deadline: float) -> None:
     try:
         while True:
             with contextlib.suppress(OSError):
-                open_connections.append(socket.create_connection(("127.0.0.1", port), timeout=1.0))
+                open_connections.append(socket.create_connection(where, timeout=1.0))
             if _one_speaks(open_connections, time.monotonic() + BANNER_INTERVAL):
                 return
             while len(open_connections) > BANNER_CONNECTIONS:
@@ -223,10 +224,10 @@ def _pause(deadline: float, what: str, seconds: float) -> None:
     time.sleep(seconds)
 
 
-def milestones(agent: Path, port: int, start: float) -> Milestones:
+def milestones(agent: Path, ssh: tuple[str, int], start: float) -> Milestones:
     """Wait for both at once."""
     with ThreadPoolExecutor(1) as pool:
-        banner = pool.submit(_elapsed, start, wait_for_banner, port)
+        banner = pool.submit(_elapsed, start, wait_for_banner, ssh)
         return Milestones(_elapsed(start, wait_for_agent, agent), banner.result())
 
 

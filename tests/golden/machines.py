@@ -9,7 +9,7 @@ from pathlib import Path
 from appcat.model.host import Accelerator, Host, Qemu, System
 from appcat.model.machine import SHARE_SLOTS, Boot, HubPort, Purpose, SwitchPort, TapPort, Wiring, pinned_machine
 from appcat.model.network import Attachment
-from appcat.model.port import parse_forward
+from appcat.model.port import PortForward, parse_forward
 from appcat.model.size import GIB, MIB
 from appcat.model.vm import Arch, Disk, Nic, TemplateRef, Vm
 from appcat.qemu.argv import argv
@@ -30,6 +30,7 @@ class Machine:
     plugged: dict[str, str] = field(default_factory=dict)
     ports: tuple[SwitchPort, ...] = ()
     internet: bool = True
+    may_all: bool = True
 
     @property
     def argv(self) -> list[str]:
@@ -59,7 +60,15 @@ class Machine:
             plugged=self.plugged,
             ports=self.ports,
             internet=self.internet,
+            forwards=self.forwards,
         )
+
+    @property
+    def forwards(self) -> tuple[PortForward, ...]:
+        """What leads into it from the start; low ports are for somebody who ``may_all``."""
+        if self.purpose is not Purpose.SOLO:
+            return ()
+        return (*self.vm.forwards(), *(self.vm.extras() if self.may_all else ()))
 
 
 def _vm(arch: Arch) -> Vm:
@@ -105,13 +114,14 @@ def _on_macos(arch: Arch) -> Machine:
 
 def _with_everything(plain: Machine) -> Machine:
     """Disks, forwards of both protocols, several processors, and paths that QEMU's options must not trip over."""
-    forwards = ("8080:80", "0.0.0.0:8443:443/tcp", "127.0.0.2:5353:53/udp")
+    forwards = ("8080:80", "0.0.0.0:8443:443/tcp", "127.0.0.2:5353:53/udp", "80", "2376")
     vm = dataclasses.replace(
         plain.vm,
         cpus=4,
         memory=2 * GIB,
         disks=(Disk("data", "data.qcow2", 2 * GIB, 0), Disk("more", "more, and more.qcow2", GIB, 3)),
         ports=tuple(parse_forward(text) for text in forwards),
+        address="127.77.3.4",
     )
     odd = Path("/srv/my vms, and=more/appcat")
     return dataclasses.replace(plain, vm=vm, home=odd / "vms" / "web", image=odd / "cache" / "images" / "0123")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import random
 import re
 import shutil
 import socket
@@ -21,6 +22,7 @@ from appcat.model.machine import HOTPLUG_PORTS, HubPort, Purpose, SwitchPort, Ta
 from appcat.model.port import PortForward, Protocol
 from appcat.qemu import img
 from appcat.qemu.monitor import Monitor
+from appcat.services.listening import may_listen
 from tests.golden.kernel import smallest_kernel
 from tests.golden.machines import MACHINES, Machine
 from tests.unit.support.processes import PATIENCE
@@ -58,8 +60,10 @@ def moved_here(machine: Machine, directory: Path, ports: tuple[SwitchPort, ...])
     binary = shutil.which(f"qemu-system-{machine.vm.machine.arch}")
     if binary is None or not shutil.which("qemu-img"):
         pytest.skip(f"qemu-system-{machine.vm.machine.arch} or qemu-img is not installed")
-    published = tuple(free_port(forward) for forward in machine.vm.ports)
-    vm = dataclasses.replace(machine.vm, ports=published, ssh_port=free_port(machine.vm.ssh_forward).host)
+    published = tuple(forward if forward.is_own else free_port(forward) for forward in machine.vm.ports)
+    address = machine.vm.address and f"127.77.{os.getpid() % 256}.{random.randrange(1, 255)}"
+    port = free_port(machine.vm.ssh_forward).host
+    vm = dataclasses.replace(machine.vm, ports=published, ssh_port=port, address=address)
     host = dataclasses.replace(machine.host, accelerator=Accelerator.TCG, qemu=Qemu(binary, machine.host.qemu.version))
     here = Machine(
         vm=vm,
@@ -68,9 +72,15 @@ def moved_here(machine: Machine, directory: Path, ports: tuple[SwitchPort, ...])
         runtime=directory,
         image=directory / machine.image.relative_to("/"),
     )
-    memory = directory / "memory" if machine.memory else None
-    here = dataclasses.replace(here, purpose=machine.purpose, memory=memory, plugged=machine.plugged)
-    here = dataclasses.replace(here, ports=ports, internet=machine.internet)
+    here = dataclasses.replace(
+        here,
+        purpose=machine.purpose,
+        memory=directory / "memory" if machine.memory else None,
+        plugged=machine.plugged,
+        ports=ports,
+        internet=machine.internet,
+        may_all=may_listen(1),
+    )
     make_files(here)
     return here
 
@@ -211,8 +221,7 @@ def test_every_forward_is_listened_on(started: Started) -> None:
     listening = {(line[0], line[2], line[3], line[5]) for line in lines if "HOST_FORWARD" in line[0]}
     assert listening == {
         (f"{forward.protocol.upper()}[HOST_FORWARD]", shown(forward.address), str(forward.host), str(forward.guest))
-        for forward in started.machine.vm.forwards
-        if started.machine.purpose is Purpose.SOLO
+        for forward in started.machine.forwards
     }
 
 

@@ -29,6 +29,7 @@ NO_HINT: dict[tuple[str, str], str] = {
     ("appcat/model/template.py", "{source} is not TOML"): _AUTHOR,
     ("appcat/model/codec.py", ""): _READER,
     ("appcat/model/vm.py", "vm.json: "): _READER,
+    ("appcat/store/networks.py", "{name}.json"): "load adds the path to mend",
     ("appcat/store/vms.py", "vm.json is of"): _READER,
     ("appcat/store/vms.py", "{path.name} "): _READER,
     ("appcat/guest/identity.py", "an SSH key"): _KEY_FILE,

@@ -45,7 +45,13 @@ def test_the_page(cat: Cat, tmp_path: Path) -> None:
         assert list(cat.list()) == ["golden"]
         said = run(cat, tmp_path, sys.executable, "program.py").splitlines()
         assert said[0].startswith("5 ")
-        assert said[2:] == ["['web']", "b'SSH-2.0'", "already-exists", "['vm.deleted', 'operation.ended']"]
+        assert said[2:] == [
+            "['web']",
+            "b'SSH-2.0'",
+            "['10.79.2.5']",
+            "already-exists",
+            "['vm.deleted', 'operation.ended']",
+        ]
     finally:
         cat.try_("daemon", "stop")
 

@@ -64,7 +64,8 @@ def chain(disk: Path) -> list[str]:
 
 def host_key(cat: Cat, name: str) -> str:
     """What the guest shows to whoever knocks at its SSH port."""
-    argv = ["ssh-keyscan", "-T", "60", "-t", "ed25519", "-p", str(cat.show(name)["ssh"]["port"]), "127.0.0.1"]
+    ssh = cat.show(name)["ssh"]
+    argv = ["ssh-keyscan", "-T", "60", "-t", "ed25519", "-p", str(ssh["port"]), ssh["address"]]
     done = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=120)
     return done.stdout.split()[-1]
 
@@ -230,7 +231,7 @@ def test_a_fork_stays_who_it_was(home: Cat) -> None:
     assert source.pop("random") != fork.pop("random")
     assert source == fork
     assert fork["hostname"] == "src"
-    assert home.show("f")["ssh"]["port"] != home.show("src")["ssh"]["port"]
+    assert home.show("f")["ssh"]["address"] != home.show("src")["ssh"]["address"]
     home("vm", "restart", "f")
     again = facts(home, "f")
     again.pop("random")

@@ -277,7 +277,7 @@ def test_fifty_creates_at_once(api: Api) -> None:
         begun = list(pool.map(lambda number: api.begin("/v1/vms", {"name": f"many-{number}"}), range(50)))
     assert {api.over(identifier)["state"] for identifier in begun} == {"succeeded"}
     vms = {vm["name"]: vm for vm in api.call("GET", "/v1/vms?filter=name=many-*")["vms"]}
-    assert len(vms) == 50 and len({vm["ssh"]["port"] for vm in vms.values()}) == 50
+    assert len(vms) == 50 and len({vm["ssh"]["address"] for vm in vms.values()}) == 50
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: api.call("DELETE", f"/v1/vms/{name}"), vms))
     assert [vm["name"] for vm in api.call("GET", "/v1/vms")["vms"]] == ["web"]

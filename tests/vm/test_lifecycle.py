@@ -166,7 +166,7 @@ def test_run_refuses_a_taken_port_before_creating(cat: Cat) -> None:
 
 def test_two_homes_do_not_collide(cat: Cat, shared: Cat) -> None:
     cat("vm", "run", "web", "--", "true")
-    assert cat.show("web")["ssh"]["port"] != shared.show("web")["ssh"]["port"]
+    assert cat.show("web")["ssh"]["address"] != shared.show("web")["ssh"]["address"]
     assert shared("vm", "exec", "web", "hostname") == "web\n"
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -123,6 +125,61 @@ def test_a_newcomers_day(newcomer: Newcomer) -> None:
     report = newcomer.appcat("doctor")
     assert "accelerator kvm" in report or "accelerator hvf" in report
     run_smoke_tests(newcomer)
+
+
+TUN = Path("/dev/net/tun")
+
+
+@pytest.fixture(params=["bridge", "hub"])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How this host carries networks: as distributions set it up, or without access to taps."""
+    wanted = 0o666 if request.param == "bridge" else 0o600
+    before = TUN.stat().st_mode & 0o777
+    TUN.chmod(wanted)
+    try:
+        yield request.param
+    finally:
+        TUN.chmod(before)
+
+
+def test_three_nodes_and_a_stranger(newcomer: Newcomer, backend: str) -> None:
+    """A cold vm and two instant clones of it on one network, a fourth on another, whatever is killed in between."""
+    assert newcomer.run("scripts/demo").returncode == 0
+    newcomer.appcat("vm", "delete", "--force", "demo")
+    newcomer.appcat("network", "create", "lab")
+    newcomer.appcat("vm", "run", "n1", "--network", "lab")
+    newcomer.appcat("vm", "clone", "n1", "n2", "n3")
+    newcomer.appcat("vm", "run", "stranger", "--network", "default")
+    shown = json.loads(newcomer.appcat("network", "show", "lab", "--json"))
+    assert (shown["backend"], shown["state"]) == (backend, "up"), shown
+    addresses = {member["vm"]: member["address"] for member in shown["members"]}
+    assert len(set(addresses.values())) == 3
+
+    def reach(source: str, target: str) -> bool:
+        """By the card on its network: NIC 0 would ask the host's routes."""
+        ping = ("ping", "-I", "eth1", "-c", "1", "-W", "10", target)
+        return newcomer.run(".venv/bin/appcat", "vm", "exec", source, "--", *ping).returncode == 0
+
+    nodes = ("n1", "n2", "n3")
+    assert [(a, b) for a in nodes for b in nodes if not reach(a, b)] == []
+    assert reach("n2", "n3.lab.appcat")
+    assert not reach("stranger", addresses["n1"])
+    for pid in switches_of(pwd.getpwnam(USER).pw_uid):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: reach("n1", "n2"), what="traffic after the switch was killed")
+    newcomer.appcat("vm", "restart", "n2")
+    shown = json.loads(newcomer.appcat("network", "show", "lab", "--json"))
+    assert addresses == {member["vm"]: member["address"] for member in shown["members"]}
+    wait_until(lambda: reach("n1", "n2") and reach("n2", "n3"), what="traffic after a restart")
+    newcomer.appcat("vm", "ssh-config", "--install")
+    assert newcomer.run("ssh", "n3", "hostname").stdout == "n3\n"
+    newcomer.appcat("vm", "delete", "--force", "stranger", *nodes)
+    newcomer.appcat("network", "delete", "lab")
+
+
+def switches_of(uid: int) -> list[int]:
+    theirs = (process for process in psutil.process_iter(["cmdline", "uids"]) if process.info["uids"].real == uid)
+    return [process.pid for process in theirs if "appcat.switch" in (process.info["cmdline"] or [])]
 
 
 def run_smoke_tests(newcomer: Newcomer) -> None:

@@ -214,6 +214,10 @@ def test_ports(place: Cat) -> None:
     assert fetched(port) == "served\n"
     listed = json.loads(place("vm", "port", "list", "web", "--json"))
     assert {"host": port, "guest": 80, "address": "127.0.0.1", "protocol": "tcp"} in listed
+    (there,) = json.loads(place("vm", "port", "add", "web", "2376", "--json"))["places"]
+    assert (there["host"], there["address"]) == (2376, place.show("web")["address"])
+    assert there in json.loads(place("vm", "port", "list", "web", "--json"))
+    place("vm", "port", "remove", "web", "2376")
     place("vm", "port", "remove", "web", f"{port}:80")
     place.fails("port-not-found", "vm", "port", "remove", "web", f"{port}:80", "--json")
 
@@ -226,6 +230,59 @@ def test_disks(place: Cat) -> None:
     assert json.loads(place("vm", "disk", "list", "web", "--json"))[1]["used"] >= 0
     place("vm", "disk", "remove", "web", "more")
     assert [disk["name"] for disk in json.loads(place("vm", "disk", "list", "web", "--json"))] == ["data"]
+
+
+# --- networks
+
+
+def test_networks(place: Cat) -> None:
+    made = json.loads(place("network", "create", "lab", "--subnet", "10.79.3.0/24", "--label", "a=b", "--json"))
+    assert (made["subnet"], made["internet"], made["labels"], made["vms"]) == ("10.79.3.0/24", True, {"a": "b"}, [])
+    place.fails("network-exists", "network", "create", "lab", "--json")
+    place.fails("subnet-in-use", "network", "create", "other", "--subnet", "10.79.3.128/25", "--json")
+    place.fails("invalid-subnet", "network", "create", "other", "--subnet", "8.8.8.0/24", "--json")
+    try:
+        attached = json.loads(place("vm", "network", "attach", "web", "lab:10.79.3.7", "--json"))
+        assert [(one["network"], one["address"]) for one in attached] == [("lab", "10.79.3.7")]
+        assert json.loads(place("vm", "network", "list", "web", "--json")) == attached
+        assert place.show("web")["networks"] == place.list()["web"]["networks"] == attached
+        assert "10.79.3.7" in place("vm", "list")
+        assert "web.lab.appcat" in place("vm", "show", "web")
+        shown = json.loads(place("network", "show", "lab", "--json"))
+        assert (shown["vms"], shown["state"], shown["conflicts"]) == (["web"], "up", [])
+        (member,) = shown["members"]
+        assert (member["vm"], member["status"], member["mac"]) == ("web", "running", attached[0]["mac"])
+        assert "10.79.3.7" in place("network", "show", "lab")
+        assert "10.79.3.7/24" in place.exec("web", "ip -o -4 address")
+        assert place.exec("web", "ping -c 1 -W 5 web.lab.appcat >/dev/null && echo reached").strip() == "reached"
+        place.fails("address-in-use", "vm", "create", "other", "--network", "lab:10.79.3.7", "--json")
+        place.fails("network-not-found", "vm", "create", "other", "--network", "nowhere", "--json")
+        place.fails("network-in-use", "network", "delete", "lab", "--json")
+    finally:
+        detached = place.try_("vm", "network", "detach", "web", "lab", "--json")
+    assert json.loads(detached.stdout) == []
+    assert "10.79.3.7" not in place.exec("web", "ip -o -4 address")
+    place.fails("attachment-not-found", "vm", "network", "detach", "web", "lab", "--json")
+    assert place("network", "delete", "lab") == "lab\n"
+    assert place.try_("network", "delete", "lab").returncode == 3
+    assert place("network", "list", "-q") == "default\n"
+
+
+def test_new_vms_on_networks(place: Cat) -> None:
+    place("network", "create", "lab", "--no-internet")
+    place("network", "create", "twin", "--twin", "lab")
+    made = json.loads(place("vm", "run", "node", "--network", "lab", "--network", "default", "--json"))
+    assert [one["network"] for one in made["networks"]] == ["lab", "default"]
+    place("vm", "clone", "node", "fork", "--fork", "--network", "twin", "--network", "default")
+    fork = place.show("fork")["networks"]
+    assert [one["network"] for one in fork] == ["twin", "default"]
+    assert fork[0]["address"] == made["networks"][0]["address"]
+    assert fork[1]["address"] != made["networks"][1]["address"]
+    assert place.exec("fork", "ping -c 1 -W 5 node >/dev/null && echo reached").strip() == "reached"
+    place("vm", "create", "alone", "--network", "none")
+    assert place.show("alone")["networks"] == []
+    place("vm", "delete", "--force", "node", "fork", "alone")
+    assert place("network", "delete", "lab", "twin") == "lab\ntwin\n"
 
 
 # --- inside

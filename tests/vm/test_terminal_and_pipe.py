@@ -64,6 +64,7 @@ class Case:
 
 YES = (("[y/N] ", "y\r"),)
 STOP_IDLE = ("vm kill idle",)
+LEAVE_LAB = ("vm network detach web lab", "network delete lab")
 STOP_DAEMON = ("daemon stop",)
 
 CASES: dict[str, Case] = {
@@ -101,8 +102,9 @@ CASES: dict[str, Case] = {
     "vm clone": Case("web copy --verify", after=("vm delete --force copy",), says="verified"),
     "vm flatten": Case("idle", says="stands on nothing already"),
     "vm label": Case("idle a=b c-", after=("vm label idle a-",), says="idle"),
-    "vm port list": Case("web", says="22"),
+    "vm port list": Case("web", says="22", listed=False),  # advice may follow
     "vm port add": Case("web {port}:80", after=("vm port remove web {port}:80",), says="80"),
+    "vm port add#number": Case("web 81", after=("vm port remove web 81",), listed=False, says="127.77."),
     "vm port remove": Case("web {port}:80", before=("vm port add web {port}:80",), says="80"),
     "vm port forward": Case(
         "web {port}:80",
@@ -118,12 +120,33 @@ CASES: dict[str, Case] = {
     "vm disk grow": Case(
         "idle more 32M", before=("vm disk add idle more 16M",), after=("vm disk remove idle more",), says="more"
     ),
+    "vm network list": Case(
+        "web", before=("network create lab", "vm network attach web lab"), after=LEAVE_LAB, says="web.lab.appcat"
+    ),
+    "vm network attach": Case("web lab", before=("network create lab",), after=LEAVE_LAB, says="lab"),
+    "vm network detach": Case(
+        "web lab",
+        before=("network create lab", "vm network attach web lab"),
+        after=("network delete lab",),
+        says="lab",
+    ),
+    "network create": Case("new --no-internet --label a=b", after=("network delete new",), says="new"),
+    "network list": Case(says="default"),
+    "network show": Case(
+        "lab", before=("network create lab", "vm network attach web lab"), after=LEAVE_LAB, says="web.lab.appcat"
+    ),
+    "network delete": Case("lab", before=("network create lab",), says="lab"),
     "template list": Case(says="pico"),
     "template build": Case("pico", listed=False, says="pico"),
     "config list": Case(says="SETTING"),
     "config get": Case("cpus", before=("config set cpus 1",), after=("config unset cpus",), says="1"),
     "config set": Case("cpus 1", after=("config unset cpus",)),
     "config unset": Case("cpus", before=("config set cpus 1",)),
+    "hosts": Case(says="web.appcat"),
+    "hosts#install": Case(
+        "install --file {tmp}/hosts", after=("hosts remove --file {tmp}/hosts",), listed=False, says="names of 2 vms"
+    ),
+    "inventory": Case(listed=False, says="ansible_host"),
     "events": Case("--filter kind=vm.*,kind=operation.*", says="vm.ready"),
     "operation list": Case(says="succeeded"),
     "operation show": Case("{operation}", says="succeeded"),
@@ -162,7 +185,7 @@ CASES: dict[str, Case] = {
     "vmpower suspend": Case("web", status=6),
     "vmpower pause": Case("web", after=("vm unpause web",), says="web"),
     "vmpower unpause": Case("web", before=("vm pause web",), says="web"),
-    "guest getip": Case("web", says="127.0.0.1"),
+    "guest getip": Case("web", says="127.77."),
 }
 
 

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from appcat.daemon.answers import QEMU_ERRORS, Changed, PortList, answer, errors
 from appcat.daemon.desk import AtDesk
 from appcat.daemon.inputs import Name, PortBody, forward_of
-from appcat.model.port import LOOPBACK
 
 router = APIRouter(prefix="/v1/vms/{name}/ports", tags=["ports"])
 
@@ -33,11 +32,11 @@ def add_port(name: Name, body: PortBody, desk: AtDesk) -> Response:
 def remove_port(
     name: Name,
     desk: AtDesk,
-    host: Number,
     guest: Number,
-    address: Annotated[str, Query(max_length=15)] = LOOPBACK,
+    host: Annotated[int | None, Query(ge=1, le=65535)] = None,
+    address: Annotated[str | None, Query(max_length=15)] = None,
     protocol: Literal["tcp", "udp"] = "tcp",
 ) -> Response:
-    """Take a forward away; connections that go through it end."""
+    """Take a forward away; connections that go through it end. Without `host`, one published by its number."""
     desk.app.remove_port(name, forward_of(host, guest, address, protocol))
     return answer({"changed": True})

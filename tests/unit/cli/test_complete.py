@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from appcat.model.config import KEYS
+from appcat.model.network import Network
 from appcat.services.context import Context
 from appcat.services.operations import operation
 from appcat.settings import Settings
 from appcat.store.files import make_private_directory
+from appcat.store.networks import NetworkStore
 from tests.unit.support.processes import REPOSITORY
 from tests.unit.support.samples import OTHER_UUID, UUID, sample_vm
 from tests.unit.support.vms import add_vm
@@ -35,6 +37,7 @@ def home(tmp_path: Path, short: Path) -> Path:
     for name, uuid in (("web", UUID), ("web-2", OTHER_UUID), ("db", UUID.replace("5f", "6f"))):
         add_vm(ctx, sample_vm(name, uuid=uuid))
     ctx.layout.vm("db").spec.write_text("damaged")
+    NetworkStore(ctx.layout).save(Network("lab", "10.77.1.0/24"))
     with operation(ctx, "start", ["web"], id=ENDED):
         pass
     return path
@@ -104,6 +107,15 @@ every_shell = pytest.mark.parametrize("ask", [bash, zsh, fish])
         ("appcat operation cancel 2", []),
         ("appcat operation ", ["list", "show", "cancel", "wait"]),
         ("appcat events --filter v", ["vm="]),
+        ("appcat network show ", ["default", "lab"]),
+        ("appcat network delete lab l", ["lab"]),
+        ("appcat network create x --twin l", ["lab"]),
+        ("appcat vm create --network ", ["default", "lab", "none"]),
+        ("appcat vm run --network d", ["default"]),
+        ("appcat vm clone web copy --network n", ["none"]),
+        ("appcat vm network attach web ", ["default", "lab"]),
+        ("appcat vm network detach w", ["web", "web-2"]),
+        ("appcat vm network ", ["list", "attach", "detach"]),
         ("appcat vm paus", ["pause"]),
         ("appcat vm port ", ["list", "add", "remove", "forward"]),
         ("appcat vm tun", []),

@@ -63,6 +63,9 @@ WRONG = [
     ("vm", "logs", "web", "--source", "nobody"),
     ("vm", "logs", "web", "--tail", "-1"),
     ("vm", "port", "add", "web"),
+    ("vm", "network", "attach", "web"),
+    ("network", "create"),
+    ("network", "delete"),
     ("config", "set", "cpus"),
     ("vmpower", "nosuch", "web"),
 ]

@@ -17,10 +17,13 @@ from appcat.client.types import (
     CloneKind,
     CloneRequest,
     CreateRequest,
+    Joining,
+    NetworkRequest,
     PortForward,
     Protocol,
     Source,
     Until,
+    own_forward,
 )
 from appcat.errors import Conflict, InvalidInput
 from appcat.model.remote import Remote
@@ -49,7 +52,16 @@ def answer(result: Any) -> Callable[[Asked], Answer]:
 
 @pytest.fixture
 def daemon(short: Path) -> Iterator[FakeDaemon]:
-    everything = {"vm": VM, "vms": [VM], "changed": True, "labels": {"a": "b"}, "disks": [], "ports": [], "clones": []}
+    everything = {
+        "vm": VM,
+        "vms": [VM],
+        "changed": True,
+        "labels": {"a": "b"},
+        "disks": [],
+        "ports": [],
+        "clones": [],
+        "networks": [],
+    }
     with http_daemon(short / "d", answer(everything)) as daemon:
         yield daemon
 
@@ -96,12 +108,75 @@ ASKED: list[tuple[Callable[[Client], object], str, object]] = [
         "POST /v1/clone-set",
         {"pairs": [{"source": "a", "name": "b"}], "fork": True},
     ),
+    (
+        lambda c: c.create(CreateRequest("web", networks=(Joining("lab", "10.77.1.5"), Joining("default")))),
+        "POST /v1/vms",
+        {
+            "name": "web",
+            "disks": [],
+            "ports": [],
+            "labels": {},
+            "autostart": False,
+            "networks": ["lab:10.77.1.5", "default"],
+        },
+    ),
+    (
+        lambda c: c.run(CreateRequest("web", networks=()), instant=True),
+        "POST /v1/run",
+        {
+            "name": "web",
+            "disks": [],
+            "ports": [],
+            "labels": {},
+            "autostart": False,
+            "networks": [],
+            "instant": True,
+            "remove": False,
+        },
+    ),
+    (
+        lambda c: c.clone(CloneRequest("web", ("a",), networks=(Joining("lab"),))),
+        "POST /v1/vms/web/clone",
+        {"names": ["a"], "fork": False, "networks": ["lab"], "verify": False},
+    ),
+    (lambda c: c.list_networks(), "GET /v1/networks", None),
+    (lambda c: c.show_network("lab"), "GET /v1/networks/lab", None),
+    (
+        lambda c: c.create_network(NetworkRequest("lab", internet=False)),
+        "POST /v1/networks",
+        {"name": "lab", "internet": False, "twin": "", "labels": {}},
+    ),
+    (lambda c: c.delete_network("lab"), "DELETE /v1/networks/lab", None),
+    (lambda c: c.list_attachments("web"), "GET /v1/vms/web/networks", None),
+    (
+        lambda c: c.attach_network("web", Joining("lab", "10.77.1.5")),
+        "POST /v1/vms/web/networks",
+        {"network": "lab", "address": "10.77.1.5"},
+    ),
+    (lambda c: c.detach_network("web", "lab"), "DELETE /v1/vms/web/networks/lab", None),
     (lambda c: c.grow_disk("web", "data", 9), "POST /v1/vms/web/disks/data/grow", {"size": 9}),
     (lambda c: c.remove_disk("web", "a/b"), "DELETE /v1/vms/web/disks/a%2Fb", None),
     (
         lambda c: c.remove_port("web", PortForward(1, 2, protocol=Protocol.UDP)),
         "DELETE /v1/vms/web/ports?host=1&guest=2&address=127.0.0.1&protocol=udp",
         None,
+    ),
+    (
+        lambda c: c.add_port("web", own_forward(53, Protocol.UDP)),
+        "POST /v1/vms/web/ports",
+        {"guest": 53, "protocol": "udp"},
+    ),
+    (lambda c: c.remove_port("web", own_forward(80)), "DELETE /v1/vms/web/ports?guest=80&protocol=tcp", None),
+    (
+        lambda c: c.create(CreateRequest("web", ports=(own_forward(80),))),
+        "POST /v1/vms",
+        {
+            "name": "web",
+            "disks": [],
+            "ports": [{"guest": 80, "protocol": "tcp"}],
+            "labels": {},
+            "autostart": False,
+        },
     ),
     (lambda c: list(c.logs("web", Source.QEMU, tail=3)), "GET /v1/vms/web/logs?source=qemu&tail=3", None),
 ]
@@ -119,6 +194,9 @@ def test_what_is_asked(
 @pytest.mark.parametrize("name", ["", "..", "a/b", "web?x", "Web"])
 def test_what_is_no_name_is_not_asked_for(client: Client, daemon: FakeDaemon, name: str) -> None:
     for call in (client.show, client.start, client.ssh_config, client.console, client.list_disks):
+        with pytest.raises(InvalidInput):
+            call(name)
+    for call in (client.show_network, client.delete_network, lambda name: client.detach_network("web", name)):
         with pytest.raises(InvalidInput):
             call(name)
     assert daemon.asked == []

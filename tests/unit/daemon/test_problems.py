@@ -14,7 +14,8 @@ EXPECTED = {
     "InvalidInput": 400, "NotFound": 404, "Conflict": 409, "AlreadyExists": 409, "Busy": 409, "WrongState": 409,
     "PortInUse": 409, "Cancelled": 409, "Stale": 412, "Broken": 409, "Unavailable": 503,
     "InsufficientSpace": 507,
-    "InsufficientMemory": 503, "MissingTool": 503, "CommandError": 502, "BuildError": 502, "QemuError": 502,
+    "InsufficientMemory": 503, "MissingTool": 503,
+    "NetworkError": 503, "CommandError": 502, "BuildError": 502, "QemuError": 502,
     "GuestError": 502, "DeadlineExceeded": 504, "AppcatError": 500,
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from appcat.errors import InsufficientMemory, InsufficientSpace, InvalidInput, PortInUse
-from appcat.model.port import PortForward, Protocol
+from appcat.model.port import PortForward, Protocol, own_forward
 from appcat.model.size import TIB
 from appcat.services import admission, ssh_ports
 from appcat.services.context import Context
@@ -137,6 +137,17 @@ def free_range(count: int) -> range:
     while any(admission.try_bind(PortForward(port, 22)) for port in range(first, first + count)):
         first += count
     return range(first, first + count)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="this system does not tell who listens")
+def test_a_number_that_a_program_has_everywhere_is_refused_before_there_is_a_vm() -> None:
+    with Child(LISTEN, "0.0.0.0", "tcp") as everywhere, Child(LISTEN, "127.0.0.1", "tcp") as elsewhere:
+        port = int(everywhere.read_line())
+        with pytest.raises(PortInUse, match=f"port {port}/tcp of every address is in use by") as caught:
+            admission.check_number(own_forward(port))
+        assert f"127.0.0.1:PORT:{port}" in caught.value.hint
+        admission.check_number(own_forward(port, Protocol.UDP))
+        admission.check_number(own_forward(int(elsewhere.read_line())))
 
 
 def test_ssh_port_is_the_first_that_neither_a_vm_nor_a_process_has() -> None:

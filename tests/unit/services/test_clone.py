@@ -71,7 +71,7 @@ def test_clone_of_a_stopped_vm_is_somebody_else(ctx: Context, kind: CloneKind) -
     done = clone(ctx, CloneRequest("web", ("b", "c"), kind))
     assert [outcome.error for outcome in done.outcomes] == [None, None]
     clones = [ctx.store.load(name) for name in ("b", "c")]
-    for facts in ("uuid", "machine_id", "nics", "ssh_port"):
+    for facts in ("uuid", "machine_id", "nics", "ssh_forward"):
         assert len({str(getattr(vm, facts)) for vm in (source, *clones)}) == 3, facts
     assert {vm.parent for vm in clones} == {Parent("web", source.uuid, kind)}
     keys = {(ctx.layout.vm(name).known_hosts.read_text().split()[2]) for name in ("b", "c")}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from appcat.app import App
 from appcat.errors import AppcatError, Broken, InvalidInput
 from appcat.model.config import KEYS, Key
 from appcat.model.image import Image, ImageFile, SshServer
@@ -24,10 +25,13 @@ from tests.unit.support.vms import add_vm
 
 GOOD = {
     "accelerator": "tcg",
+    "ca-certificates": str(Path(__file__).parents[1] / "support" / "authority.pem"),
     "cpus": "2",
     "frozen-memory": "4G",
     "memory": "512M",
-    "network": "lab,default",
+    "network": "default,lab",
+    "no-proxy": "registry.lan,.example.org",
+    "proxy": "http://proxy.example.org:3128",
     "restart": "always",
     "start-timeout": "7.5",
     "stop-timeout": "9",
@@ -35,10 +39,13 @@ GOOD = {
 }
 BAD = {
     "accelerator": "warp",
+    "ca-certificates": __file__,
     "cpus": "none",
     "frozen-memory": "-1",
     "memory": "much",
-    "network": "lab,none",
+    "network": "none,lab",
+    "no-proxy": "a;b",
+    "proxy": "proxy.example.org:3128",
     "restart": "never",
     "start-timeout": "soon",
     "stop-timeout": "0",
@@ -125,6 +132,30 @@ def test_a_key_like_no_other_is_answered_with_all_keys(ctx: Context) -> None:
         config.get(ctx, "zzz\x1b[2J")
     assert all(key in caught.value.hint for key in KEYS)
     assert caught.value.message.isprintable()
+
+
+def test_a_password_is_told_to_who_asks_for_the_setting_alone(ctx: Context) -> None:
+    secret = "http://me:hunter2@proxy.example.org:3128"
+    config.set_(ctx, "proxy", secret)
+    assert config.get(ctx, "proxy").value == secret
+    app = App(ctx)
+    assert app.get_setting("proxy")["value"] == secret
+    shown = [one["value"] for one in app.list_settings() if one["key"] == "proxy"]
+    assert shown == [app.set_setting("proxy", secret)["value"]] == ["http://***@proxy.example.org:3128"]
+    app.unset_setting("proxy")
+    assert [event["detail"] for event in app.list_events()] == [
+        {"key": "proxy", "value": "http://***@proxy.example.org:3128"},
+        {"key": "proxy", "value": "http://***@proxy.example.org:3128"},
+        {"key": "proxy", "value": None},
+    ]
+    assert "hunter2" not in ctx.layout.events.read_text()
+
+
+@pytest.mark.parametrize("wrong", ["ca.pem", "~/ca.pem", "/no/such/file.pem", "/etc"])
+def test_authorities_come_from_a_file_that_can_be_read(ctx: Context, wrong: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        config.set_(ctx, "ca-certificates", wrong)
+    assert caught.value.hint
 
 
 # --- precedence: option, environment, file, template

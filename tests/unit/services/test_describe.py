@@ -27,6 +27,7 @@ def test_everything_a_program_may_want_to_know_is_plain_json() -> None:
     assert described["status"] == "running"
     assert described["ssh"] == {"address": "127.0.0.1", "port": 20022, "user": "root"}
     assert described["ports"] == [{"host": 53, "guest": 53, "address": "127.0.0.1", "protocol": "udp"}]
+    assert described["address"] == ""
     assert described["disks"] == [{"name": "data", "file": "data.qcow2", "size": 1 << 30, "slot": 0}]
     assert described["labels"] == {"a": "b"}
     assert (described["networks"], described["address"]) == ([], "")
@@ -44,6 +45,17 @@ def test_places_on_networks_with_the_names_that_reach_them() -> None:
             "slot": 3,
             "names": ["web-fork.lab.appcat", "web-fork", "web"],
         }
+    ]
+
+
+def test_what_is_published_by_number_is_shown_where_it_is() -> None:
+    vm = sample_vm(address="127.77.3.4", ports=(parse_forward("2376"), parse_forward("8080:80")))
+    described = describe(Observation("web", Status.STOPPED, vm=vm))
+    assert described["address"] == described["ssh"]["address"] == "127.77.3.4"
+    assert described["ssh"]["ports"][0] == described["ssh"]["port"] == 20022
+    assert described["ports"] == [
+        {"host": 2376, "guest": 2376, "address": "127.77.3.4", "protocol": "tcp", "own": True},
+        {"host": 8080, "guest": 80, "address": "127.0.0.1", "protocol": "tcp"},
     ]
 
 

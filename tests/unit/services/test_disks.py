@@ -186,7 +186,7 @@ def write_schema_1(ctx: Context, *names: str) -> bytes:
     """A ``vm.json`` as appcat wrote it before disks had slots; its bytes."""
     path = ctx.layout.vm("web").spec
     body = json.loads(path.read_text())
-    assert body["schema"] == SCHEMA == 2
+    assert body["schema"] == SCHEMA == 3
     body["schema"] = 1
     body["disks"] = [{"name": name, "file": f"{name}.qcow2", "size": SIZE} for name in names]
     for name in names:
@@ -215,7 +215,7 @@ def test_reading_schema_1_writes_nothing_back(web: Context) -> None:
     assert set(names_in(path.parent)) - set(entries) <= {"op.lock", "run.lock", "status.lock"}
 
 
-def test_the_first_change_writes_schema_2_with_the_same_places(web: Context) -> None:
+def test_the_first_change_writes_todays_schema_with_the_same_places(web: Context) -> None:
     write_schema_1(web, "data", "logs")
     remove_disk(web, "web", "data")
     body = json.loads(web.layout.vm("web").spec.read_text())

@@ -36,6 +36,7 @@ KEY = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtz"
         "Set-Cookie: id=hunter2; Path=/",
         "https://bob:hunter2@example.org/x",
         "http://hunter2@example.org",
+        "export http_proxy=http://bob:p@hunter2@10.0.2.2:3128",
         "qemu --password hunter2 -x",
         "machine x login y password hunter2",
         "<password>hunter2</password>",

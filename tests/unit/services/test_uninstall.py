@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from appcat.errors import QemuError
-from appcat.services import keeping, uninstall
+from appcat.errors import QemuError, Unavailable
+from appcat.services import hosts_file, keeping, uninstall
 from appcat.services.context import Context
 from appcat.services.operations import operation, prepare
 from appcat.settings import Settings
@@ -58,6 +58,7 @@ def fill(ctx: Context) -> None:
     for directory in ("images/recipes", "images/staging", "images/" + "0a" * 32, "packages/archives"):
         make_private_directory(cache / directory)
     (cache / "probe.json").write_text("{}")
+    (cache / "switch.json").write_text("{}")
     (cache / "images" / ("0a" * 32) / "kernel").write_text("x")
     make_private_directory(ctx.settings.runtime)
     (ctx.settings.runtime / "share0").symlink_to(ctx.layout.home.parent / "user")
@@ -75,6 +76,32 @@ def test_nothing_is_left_and_a_second_time_there_is_nothing_to_do(ctx: Context, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["user"]
     assert list(short.iterdir()) == []
     assert uninstall.uninstall(ctx) == uninstall.Plan((), ())
+
+
+def test_names_in_the_hosts_file_go_or_nothing_does(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = tmp_path / "etc" / "hosts"
+    hosts.parent.mkdir()
+    hosts.write_text("127.0.0.1 localhost\n")
+    monkeypatch.setattr(hosts_file, "HOSTS", hosts)
+    add_vm(ctx, sample_vm("web", address="127.77.3.4"))
+    assert not [part for part in uninstall.plan(ctx).parts if part.kind == "hosts"]
+    hosts_file.install(ctx, hosts)
+    planned = uninstall.plan(ctx)
+    assert [part.what for part in planned.parts if part.kind == "hosts"] == [f"the names of these vms in {hosts}"]
+
+    def refuse(*_: object) -> None:
+        raise Unavailable("not permitted", code="not-permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hosts_file, "rewrite", refuse)
+        with pytest.raises(Unavailable, match="not permitted"):
+            uninstall.uninstall(ctx)
+    assert ctx.layout.vm("web").spec.exists()
+    uninstall.uninstall(ctx)
+    assert hosts.read_text() == "127.0.0.1 localhost\n"
+    assert not ctx.layout.home.exists()
 
 
 def test_what_is_not_appcats_is_kept_and_named(ctx: Context, tmp_path: Path) -> None:

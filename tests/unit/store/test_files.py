@@ -172,3 +172,88 @@ def test_a_tree_is_removed_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "tree" / "link").symlink_to(tmp_path / "precious")
     files.remove_tree(tmp_path / "tree")
     assert names_in(tmp_path) == ["precious"]
+
+
+# --- files that are not ours alone
+
+
+@pytest.mark.parametrize("content", [b"", b"new\n", b"longer than it was\n"])
+def test_a_rewritten_file_is_like_the_one_before(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("old content\n")
+    path.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+    os.setxattr(path, "user.label", b"mine")
+    before = path.stat()
+    files.rewrite(path, content)
+    after = path.stat()
+    assert path.read_bytes() == content
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert os.getxattr(path, "user.label") == b"mine"
+    assert after.st_ino != before.st_ino
+    assert names_in(tmp_path) == ["hosts"]
+
+
+def test_a_file_behind_a_link_is_rewritten_there(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "hosts").write_text("old")
+    link = tmp_path / "hosts"
+    link.symlink_to("there/hosts")
+    files.rewrite(link, b"new")
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "hosts").read_text() == "new"
+    assert names_in(tmp_path / "there") == ["hosts"]
+
+
+@pytest.fixture
+def own_mount(tmp_path: Path) -> Iterator[Path]:
+    """A file that is a mount of its own, as a container's hosts file is."""
+    path, source = tmp_path / "hosts", tmp_path / "source"
+    for file in (path, source):
+        file.write_text("old content\n")
+    if os.getuid() != 0 or subprocess.run(["mount", "--bind", source, path], capture_output=True).returncode:
+        pytest.skip("mounting needs root and a container that lets it")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"new\n", b"longer than it was\n"])
+def test_a_file_that_cannot_be_replaced_is_written_to(own_mount: Path, content: bytes) -> None:
+    inode = own_mount.stat().st_ino
+    files.rewrite(own_mount, content)
+    assert own_mount.read_bytes() == content
+    assert own_mount.stat().st_ino == inode
+    assert names_in(own_mount.parent) == ["hosts", "source"]
+
+
+def test_a_shorter_file_is_never_seen_with_the_end_of_the_longer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off between writing and cutting: empty lines, no half of a line."""
+    path = tmp_path / "hosts"
+    path.write_text("127.0.0.1 localhost\n127.77.3.4 web\n")
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "ftruncate", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        files._overwrite(path, b"127.0.0.1 localhost\n")
+    assert path.read_text().split("\n")[:2] == ["127.0.0.1 localhost", ""]
+    assert not path.read_text().removeprefix("127.0.0.1 localhost\n").strip("\n")
+
+
+def test_what_may_not_be_rewritten_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "hosts"
+    path.write_text("old")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with pytest.raises(Unavailable) as caught:
+        files.rewrite(path, b"new")
+    assert caught.value.code == "not-permitted"
+    assert path.read_text() == "old"
+    assert names_in(tmp_path) == ["hosts"]
