@@ -33,11 +33,15 @@ class Image:
 
 @dataclass(frozen=True)
 class Card:
-    """A guest's card on the segment: QEMU's backend for it (``-netdev``, the id being s), and the descriptors of it."""
+    """A guest's card on the segment: QEMU's backend for it (``-netdev``, the id being s), and the descriptors of it.
+
+    ``needs`` is a socket that another QEMU has to have made: one that is too early for it never tries again.
+    """
 
     netdev: str
     device: str = ""
     inherit: tuple[int, ...] = ()
+    needs: Path | None = None
 
 
 class Guest:
@@ -48,6 +52,8 @@ class Guest:
         self.address = f"{SUBNET}.{number}"
 
     def __enter__(self) -> Guest:
+        while self.card.needs and not self.card.needs.exists():
+            time.sleep(0.01)
         self._directory = tempfile.TemporaryDirectory(prefix="appcat-bench-")
         self.agent = Path(self._directory.name, "agent.sock")
         self._process = subprocess.Popen(
@@ -142,5 +148,6 @@ def latency(one: Guest, other: Guest) -> float:
 
 def stream_pair(directory: Path) -> list[Card]:
     """Point to point: QEMU's ``stream``, the baseline."""
-    address = f"addr.type=unix,addr.path={directory}/stream.sock"
-    return [Card(f"stream,id=s,server=on,{address}"), Card(f"stream,id=s,server=off,{address}")]
+    path = directory / "stream.sock"
+    address = f"addr.type=unix,addr.path={path}"
+    return [Card(f"stream,id=s,server=on,{address}"), Card(f"stream,id=s,server=off,{address}", needs=path)]
