@@ -109,7 +109,7 @@ def copy_checkout(target: Path) -> None:
 
 
 def test_a_newcomers_day(newcomer: Newcomer) -> None:
-    """scripts/demo twice, daily use, the doctor, and the tests marked smoke, run by the user themself."""
+    """scripts/demo twice, daily use, the doctor, networks, and the tests marked smoke, run by the user themself."""
     first = newcomer.run("scripts/demo")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "Linux demo" in first.stdout
@@ -124,28 +124,28 @@ def test_a_newcomers_day(newcomer: Newcomer) -> None:
     newcomer.appcat("vm", "delete", "--force", "web", "demo")
     report = newcomer.appcat("doctor")
     assert "accelerator kvm" in report or "accelerator hvf" in report
+    for backend in ("hub", "bridge"):
+        with carried_by(backend):
+            three_nodes_and_a_stranger(newcomer, backend)
     run_smoke_tests(newcomer)
 
 
 TUN = Path("/dev/net/tun")
 
 
-@pytest.fixture(params=["bridge", "hub"])
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+@contextlib.contextmanager
+def carried_by(backend: str) -> Iterator[None]:
     """How this host carries networks: as distributions set it up, or without access to taps."""
-    wanted = 0o666 if request.param == "bridge" else 0o600
     before = TUN.stat().st_mode & 0o777
-    TUN.chmod(wanted)
+    TUN.chmod(0o666 if backend == "bridge" else 0o600)
     try:
-        yield request.param
+        yield
     finally:
         TUN.chmod(before)
 
 
-def test_three_nodes_and_a_stranger(newcomer: Newcomer, backend: str) -> None:
+def three_nodes_and_a_stranger(newcomer: Newcomer, backend: str) -> None:
     """A cold vm and two instant clones of it on one network, a fourth on another, whatever is killed in between."""
-    assert newcomer.run("scripts/demo").returncode == 0
-    newcomer.appcat("vm", "delete", "--force", "demo")
     newcomer.appcat("network", "create", "lab")
     newcomer.appcat("vm", "run", "n1", "--network", "lab")
     newcomer.appcat("vm", "clone", "n1", "n2", "n3")
@@ -161,11 +161,10 @@ def test_three_nodes_and_a_stranger(newcomer: Newcomer, backend: str) -> None:
         return newcomer.run(".venv/bin/appcat", "vm", "exec", source, "--", *ping).returncode == 0
 
     nodes = ("n1", "n2", "n3")
-    assert [(a, b) for a in nodes for b in nodes if not reach(a, b)] == []
+    assert [(a, b) for a in nodes for b in nodes if a != b and not reach(a, b)] == []
     assert reach("n2", "n3.lab.appcat")
     assert not reach("stranger", addresses["n1"])
-    for pid in switches_of(pwd.getpwnam(USER).pw_uid):
-        os.kill(pid, signal.SIGKILL)
+    end_switches(newcomer)
     wait_until(lambda: reach("n1", "n2"), what="traffic after the switch was killed")
     newcomer.appcat("vm", "restart", "n2")
     shown = json.loads(newcomer.appcat("network", "show", "lab", "--json"))
@@ -175,6 +174,15 @@ def test_three_nodes_and_a_stranger(newcomer: Newcomer, backend: str) -> None:
     assert newcomer.run("ssh", "n3", "hostname").stdout == "n3\n"
     newcomer.appcat("vm", "delete", "--force", "stranger", *nodes)
     newcomer.appcat("network", "delete", "lab")
+    end_switches(newcomer)
+
+
+def end_switches(newcomer: Newcomer) -> None:
+    """Kill -9."""
+    found = switches_of(newcomer.home.stat().st_uid)
+    assert found
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
 
 
 def switches_of(uid: int) -> list[int]:
