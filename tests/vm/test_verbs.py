@@ -18,6 +18,7 @@ import pytest
 
 from appcat.qemu.hotplug import plugged_in
 from appcat.qemu.monitor import Monitor
+from appcat.model.vm import SCHEMA
 from appcat.services.ssh_ports import free_ssh_port
 from appcat.services.stats import proportional_memory
 from appcat.settings import runtime_directory
@@ -291,7 +292,7 @@ def test_older_homes_are_read_and_written_back_on_change_only(cat: Cat) -> None:
             add_what_is_not_kept(spec.parent)
             cat("vm", "label", name, "touched=yes")
             written = json.loads(spec.read_text())
-            assert written["schema"] == 2
+            assert written["schema"] == SCHEMA
             assert written["disks"][0]["slot"] == 0
             cat("vm", "start", name)
             assert cat("vm", "exec", name, "--", "hostname") == f"{name}\n"
