@@ -16,9 +16,9 @@ from typing import Any
 import psutil
 import pytest
 
+from appcat.model.vm import SCHEMA
 from appcat.qemu.hotplug import plugged_in
 from appcat.qemu.monitor import Monitor
-from appcat.model.vm import SCHEMA
 from appcat.services.ssh_ports import free_ssh_port
 from appcat.services.stats import proportional_memory
 from appcat.settings import runtime_directory
