@@ -316,7 +316,7 @@ def test_bad_names(cat: Cat, name: str) -> None:
         ("invalid-cpus", ["--cpus", "0"]),
         ("invalid-cpus", ["--cpus", "9999"]),
         ("invalid-port", ["-p", "0:80"]),
-        ("invalid-port", ["-p", "80"]),
+        ("invalid-port", ["-p", "eighty"]),
         ("invalid-port", ["-p", "1:2:3:4"]),
         ("invalid-label", ["-l", "no-value"]),
         ("template-not-found", ["-t", "nonesuch"]),
