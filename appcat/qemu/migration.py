@@ -110,8 +110,12 @@ def save(monitor: Monitor, path: Path) -> None:
 
 
 def load(monitor: Monitor, path: Path) -> None:
-    """Take over what ``save`` wrote, in a QEMU that waits and maps the memory's file."""
+    """Take over what ``save`` wrote, in a QEMU that waits and maps the memory's file.
+
+    Nobody is told of it: the guest is not itself yet, and announcing its source's cards would cost it milliseconds.
+    """
     set_capabilities(monitor, {"x-ignore-shared": True})
+    monitor.execute("migrate-set-parameters", announce_rounds=0)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         monitor.give("state", descriptor)
