@@ -7,11 +7,12 @@ at them until the new place is written down.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-from appcat.errors import AlreadyExists, Conflict, InvalidInput, NotFound, Unavailable
+from appcat.errors import Conflict, InvalidInput, NotFound, Unavailable
 from appcat.model.network import (
     DEFAULT_NETWORK,
     MOST_NETWORKS,
@@ -74,38 +75,54 @@ def place(
     vm: str,
     book: Book | None = None,
 ) -> tuple[Attachment, ...]:
-    """Places for a vm called ``vm``, which has those it ``has`` already: addresses as asked for, or the lowest free.
+    """Places for a vm called ``vm`` beside those that it ``has`` already: addresses as asked for, or the lowest free.
 
     The caller holds the allocation lock, and gives the same ``book`` for vms that are not written down yet. The network
-    ``default`` is made on demand. Raises InvalidInput, NotFound, AlreadyExists (on the network already), AddressInUse
+    ``default`` is made on demand. Raises InvalidInput (also for a network and its twin), NotFound, AddressInUse
     with the owner, NetworkFull, Broken; Unavailable for a vm that is there already and cannot be told of networks.
     """
     if not joinings:
         return ()
     check_image(ctx, vm)
-    check_joinings(joinings, have)
+    check_distinct_networks([*(Joining(place.network) for place in have), *joinings])
+    networks = [network_for(ctx, joining.network) for joining in joinings]
+    check_apart(networks, have)
     book = book or read_book(ctx)
     slots = (slot for slot in range(MOST_NETWORKS) if slot not in {place.slot for place in have})
-    return tuple(_place(book, network_for(ctx, joining.network), joining, vm, next(slots)) for joining in joinings)
+    return tuple(
+        _place(book, network, joining, vm, next(slots)) for network, joining in zip(networks, joinings, strict=True)
+    )
 
 
-def check(ctx: Context, joinings: Sequence[Joining], have: Sequence[Attachment] = ()) -> None:
-    """Refuse what ``place`` would, without a lock and without making anything; raises as it does."""
-    check_joinings(joinings, have)
-    book = read_book(ctx) if joinings else Book()
+def check(ctx: Context, joinings: Sequence[Joining]) -> None:
+    """Refuse what ``place`` would of a new vm, without a lock and without making anything; raises as it does."""
+    check_distinct_networks(joinings)
+    if not joinings:
+        return
+    book, networks = read_book(ctx), []
     for joining in joinings:
         if joining.network == DEFAULT_NETWORK and not ctx.networks.exists(DEFAULT_NETWORK):
             continue  # it will be made, with all of its addresses free
-        pick_address(book, ctx.networks.load(joining.network), joining)
+        networks.append(ctx.networks.load(joining.network))
+        pick_address(book, networks[-1], joining)
+    check_apart(networks)
 
 
-def check_joinings(joinings: Sequence[Joining], have: Sequence[Attachment] = ()) -> None:
-    """Raise InvalidInput when they are too many for one vm or name one twice, AlreadyExists when it has one already."""
-    on = {place.network for place in have}
-    for joining in joinings:
-        if joining.network in on:
-            raise AlreadyExists(f"it is on the network {joining.network} already", hint="see 'appcat vm network list'")
-    check_distinct_networks([*(Joining(place.network) for place in have), *joinings])
+def check_apart(networks: Sequence[Network], have: Sequence[Attachment] = ()) -> None:
+    """Raise InvalidInput when a vm, which may have places already, could not tell these networks apart by address."""
+    clashes = [pair for pair in itertools.combinations(networks, 2) if pair[0].range.overlaps(pair[1].range)]
+    names = [(one.name, other.name, other.subnet) for one, other in clashes]
+    names += [
+        (place.network, network.name, network.subnet)
+        for place in have
+        for network in networks
+        if ipaddress.IPv4Address(place.address) in network.range
+    ]
+    for one, other, subnet in names:
+        raise InvalidInput(
+            f"the networks {one} and {other} have the same addresses ({subnet}): a vm can be on one of them only",
+            hint="leave one out; a network of its own subnet: appcat network create NAME",
+        )
 
 
 def pick_address(book: Book, network: Network, joining: Joining) -> str:

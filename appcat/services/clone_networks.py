@@ -79,7 +79,6 @@ def _wanted(source: Vm, networks: Sequence[Joining] | None) -> tuple[Joining, ..
 def _move(
     ctx: Context, source: Vm, name: str, wanted: Sequence[Joining], fork: bool, book: Book
 ) -> tuple[Attachment, ...]:
-    addresses.check_joinings(wanted)
     moved = []
     for before, joining in zip(source.networks, wanted, strict=True):
         if fork and _may_stay(ctx, before, joining, book):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appcat.errors import AlreadyExists, AppcatError, Broken, InvalidInput, NotFound, Unavailable
+from appcat.errors import AppcatError, Broken, InvalidInput, NotFound, Unavailable
 from appcat.model.network import MOST_NETWORKS, Joining, Network
 from appcat.model.vm import Nic
 from appcat.services import addresses, networks
@@ -114,6 +114,19 @@ def test_networks_that_one_vm_cannot_be_on(ctx: Context, lab: Network, names: li
             attempt([Joining(name) for name in names])
 
 
+def test_a_vm_is_on_a_network_or_on_its_twin(ctx: Context, lab: Network) -> None:
+    ctx.networks.save(sample_network("twin", subnet=lab.subnet, twin="lab"))
+    both = [Joining("lab"), Joining("twin")]
+    for attempt in (
+        lambda: check(ctx, both),
+        lambda: place(ctx, both, vm="new"),
+        lambda: place(ctx, [Joining("twin")], [on("lab", "10.77.5.3")], vm="web"),
+    ):
+        with pytest.raises(InvalidInput, match=r"lab and twin have the same addresses \(10\.77\.5\.0/29\)"):
+            attempt()
+    assert place(ctx, [Joining("twin")], [on("other", "10.78.5.3")], vm="web")
+
+
 def test_no_networks_cost_nothing(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "readable_vms", lambda _ctx: pytest.fail("the vms were read"))
     assert place(ctx, [], vm="new") == ()
@@ -135,7 +148,7 @@ def test_one_more_place_for_a_vm_that_has_some(ctx: Context, lab: Network) -> No
     have = [on("a", "10.1.0.2", 0), on("b", "10.2.0.2", 2)]
     (found,) = place(ctx, [Joining("lab")], have, vm="web")
     assert found.slot == 1
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(InvalidInput, match="a is given twice"):
         place(ctx, [Joining("a")], have, vm="web")
     with pytest.raises(InvalidInput):
         place(ctx, [Joining("lab"), Joining("c"), Joining("d")], have, vm="web")
