@@ -230,12 +230,14 @@ class App:
         done = clone(self.context, request)
         return describe_clones(done, verify_clones(self.context, request, done) if verify else ())
 
-    def clone_set(self, pairs: Sequence[tuple[str, str]], *, fork: bool = False) -> list[CloneInfo]:
+    def clone_set(
+        self, pairs: Sequence[tuple[str, str]], *, fork: bool = False, networks: Mapping[str, str] | None = None
+    ) -> list[CloneInfo]:
         """As the service."""
         from appcat.services.clone import clone_set
         from appcat.services.describe import describe_clones
 
-        return [describe_clones(done) for done in clone_set(self.context, pairs, fork=fork)]
+        return [describe_clones(done) for done in clone_set(self.context, pairs, fork=fork, networks=networks)]
 
     def flatten(self, name: str) -> bool:
         """As the service."""

@@ -160,8 +160,13 @@ class Changing(Protocol):
         """Make clones; ``failed`` tells of those that could not be made."""
         ...
 
-    def clone_set(self, pairs: Sequence[tuple[str, str]], *, fork: bool = False) -> list[CloneInfo]:
-        """Clones of several running vms, all of one instant; ``pairs`` of source and name."""
+    def clone_set(
+        self, pairs: Sequence[tuple[str, str]], *, fork: bool = False, networks: Mapping[str, str] | None = None
+    ) -> list[CloneInfo]:
+        """Clones of several running vms, all of one instant; ``pairs`` of source and name.
+
+        ``networks`` says for networks of the sources which ones the clones are on instead.
+        """
         ...
 
     def flatten(self, name: str) -> bool:

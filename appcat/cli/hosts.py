@@ -25,7 +25,9 @@ class Action(StrEnum):
 
 
 def hosts(
-    action: Annotated[Action, typer.Argument(help="Print the lines, or have the hosts file.")] = Action.PRINT,
+    action: Annotated[
+        Action, typer.Argument(help="Print the lines, write them into the hosts file, or take them out of it.")
+    ] = Action.PRINT,
     file: Annotated[Path, typer.Option("--file", help="The hosts file.")] = Path("/etc/hosts"),
     as_json: Json = False,
 ) -> None:

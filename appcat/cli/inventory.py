@@ -49,15 +49,14 @@ def inventory(
 
 def _all(appcat: Engine) -> tuple[list[VmInfo], dict[str, Way]]:
     """Every vm that is not broken, and the way to each; one that goes meanwhile is left out."""
+    from appcat.cli.vm_ssh import usable_vms
     from appcat.errors import NotFound
-    from appcat.model.status import Status
 
     vms, ways = [], {}
-    for vm in appcat.list_vms():
-        if vm["status"] != Status.BROKEN:
-            try:
-                ways[vm["name"]] = appcat.ssh_way(vm["name"])
-            except NotFound:
-                continue
-            vms.append(vm)
+    for vm in usable_vms(appcat):
+        try:
+            ways[vm["name"]] = appcat.ssh_way(vm["name"])
+        except NotFound:
+            continue
+        vms.append(vm)
     return vms, ways

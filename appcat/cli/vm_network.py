@@ -36,7 +36,7 @@ def list_(name: Name, as_json: Json = False) -> None:
 
 
 def attach(name: Name, network: Place, as_json: Json = False) -> None:
-    """Put a vm on a network; a running one has a network card more at once.
+    """Put a vm on a network; a running one gets another network card at once.
 
     Its address and MAC there stay its own until it is detached. A vm can be on four networks.
 

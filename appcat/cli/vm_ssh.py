@@ -11,6 +11,7 @@ from appcat.cli.options import Command, Json, Name
 
 if TYPE_CHECKING:
     from appcat.engine import Engine
+    from appcat.model.shapes import VmInfo
 
 
 def ssh(name: Name, command: Command = None) -> None:
@@ -30,8 +31,8 @@ def ssh(name: Name, command: Command = None) -> None:
     os.execv(programs.find(argv[0]), argv)
 
 
-def _usable(appcat: Engine) -> list[str]:
-    """All vms but broken ones, which are named."""
+def usable_vms(appcat: Engine) -> list[VmInfo]:
+    """All vms but broken ones, which are named on standard error."""
     from appcat.cli.output import note
     from appcat.model.status import Status
 
@@ -39,7 +40,11 @@ def _usable(appcat: Engine) -> list[str]:
     for vm in found:
         if vm["status"] == Status.BROKEN:
             note(f"left out: {vm['name']}: {vm['detail']}")
-    return [vm["name"] for vm in found if vm["status"] != Status.BROKEN]
+    return [vm for vm in found if vm["status"] != Status.BROKEN]
+
+
+def _names(appcat: Engine) -> list[str]:
+    return [vm["name"] for vm in usable_vms(appcat)]
 
 
 def ssh_config(
@@ -81,7 +86,7 @@ def ssh_config(
             say(f"{path} {done} the vms of {ctx.layout.home}" if changed else f"{path} is as it should be already")
         return
     appcat = engine()
-    blocks = {name: appcat.ssh_config(name) for name in names or _usable(appcat)}
+    blocks = {name: appcat.ssh_config(name) for name in names or _names(appcat)}
     if as_json:
         print_json([{"name": name, "config": block} for name, block in blocks.items()])
     else:

@@ -226,9 +226,12 @@ class Client:
         }
         return cast("CloneInfo", self._follow(_vm(request.source, "clone"), body))
 
-    def clone_set(self, pairs: Sequence[tuple[str, str]], *, fork: bool = False) -> list[CloneInfo]:
+    def clone_set(
+        self, pairs: Sequence[tuple[str, str]], *, fork: bool = False, networks: Mapping[str, str] | None = None
+    ) -> list[CloneInfo]:
         """An operation."""
-        body = {"pairs": [{"source": source, "name": name} for source, name in pairs], "fork": fork}
+        named = [{"source": source, "name": name} for source, name in pairs]
+        body = {"pairs": named, "fork": fork, "networks": None if networks is None else dict(networks)}
         return cast("list[CloneInfo]", self._follow(path("clone-set"), body)["clones"])
 
     def flatten(self, name: str) -> bool:

@@ -308,7 +308,14 @@ class CloneSetBody(Body):
     """Instant clones of several vms, all of one moment."""
 
     pairs: Annotated[list[Pair], Field(min_length=1, max_length=64)]
-    fork: bool = False
+    fork: bool = Field(default=False, description="Clones that keep the inner name, addresses and keys.")
+    networks: dict[Text, Text] | None = Field(
+        default=None,
+        max_length=64,
+        description="For networks of the sources, those that the clones are on instead: twins, where forks are to go on"
+        " talking to each other.",
+        examples=[{"lab": "lab2"}],
+    )
 
 
 class ExecBody(Body):

@@ -126,7 +126,7 @@ def _note_backend(ctx: Context, vm: Vm, backend: str) -> None:
     """The record says what kind of switch a QEMU's cards are wired to: all to the same; raises StateMismatch."""
     run = ctx.store.load_run(vm.name)
     if run is None:
-        raise QemuError(f"the record of {vm.name} is gone", hint="try again")
+        raise QemuError(f"the record of {vm.name} is gone", hint=f"restart it: appcat vm restart {vm.name}")
     if run.backend and run.backend != backend:
         raise StateMismatch(
             f"{vm.name} runs with networks over the switch {run.backend}; what it would get now is {backend}",

@@ -130,13 +130,28 @@ def clone_set(
     ``networks`` says for each network of the sources which one the clones are on instead: with its twin, a set of forks
     goes on talking to itself. Raises as ``clone``.
     """
-    sources = [_check(ctx, CloneRequest(source, (name,), CloneKind.INSTANT)) for source, name in pairs]
-    for source, (_, name) in zip(sources, pairs, strict=True):
-        check_networks(ctx, source, (name,), CloneKind.INSTANT, instead(source, networks))
+    sources = check_clone_set(ctx, pairs, fork=fork, networks=networks)
     with operation(ctx, "clone_set", [name for pair in pairs for name in pair]) as running:
         done = _clone_set(running.ctx, pairs, sources, fork, networks)
         _tell(running, [source for source, _ in pairs], done)
         return done
+
+
+def check_clone_set(
+    ctx: Context, pairs: Sequence[tuple[str, str]], *, fork: bool = False, networks: Mapping[str, str] | None = None
+) -> list[Vm]:
+    """Refuse what ``clone_set`` would before anything is made, raising as it does; the sources."""
+    sources = []
+    for source, name in pairs:
+        request = CloneRequest(source, (name,), CloneKind.INSTANT, fork)
+        vm = _check(ctx, request)
+        _kind(ctx, request)
+        check_networks(ctx, vm, (name,), CloneKind.INSTANT, instead(vm, networks))
+        sources.append(vm)
+    if strange := set(networks or ()) - {place.network for vm in sources for place in vm.networks}:
+        names = ", ".join(sorted(strange))
+        raise InvalidInput(f"no vm of the set is on {names}", hint="see 'appcat vm network list'")
+    return sources
 
 
 def _clone_set(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -62,7 +63,7 @@ class SeenNetwork:
 
 
 def create_network(ctx: Context, request: NetworkRequest) -> Network:
-    """Make a network.
+    """Make a network; one whose file was lost gets the subnet that its members have addresses of.
 
     Raises InvalidInput, AlreadyExists, NotFound (its twin), SubnetInUse with the owner, Broken, Busy.
     """
@@ -98,7 +99,10 @@ def find_network(ctx: Context, name: str) -> SeenNetwork:
 
 
 def delete_network(ctx: Context, name: str) -> None:
-    """Remove a network that no vm is on; raises InvalidInput, NotFound, NetworkInUse with the vms' names, Busy."""
+    """Remove a network that no vm is on and that has no twin.
+
+    Raises InvalidInput, NotFound, NetworkInUse with the vms' or the twins' names, Busy.
+    """
     check_name(name)
     make_private_directory(ctx.layout.home)
     with locks.hold(ctx.layout.home_lock, f"network delete {name}", check=ctx.check):
@@ -110,6 +114,11 @@ def delete_network(ctx: Context, name: str) -> None:
                 f"vms are on the network {name}: {names}",
                 hint=f"take them off (appcat vm network detach VM {name}), or delete them",
             )
+        if twins := twins_of(ctx, name):
+            raise NetworkInUse(
+                f"its twin repeats the subnet of {name}: {', '.join(twins)}",
+                hint=f"delete that first: appcat network delete {' '.join(twins)}",
+            )
         if name == DEFAULT_NETWORK and not _is_broken(ctx, name):
             raise _default_stays()
         ctx.networks.remove(name)
@@ -119,7 +128,7 @@ def delete_network(ctx: Context, name: str) -> None:
 def _default_stays() -> NetworkInUse:
     return NetworkInUse(
         f"the network {DEFAULT_NETWORK} always exists",
-        hint="new vms are on what this says: appcat config get network",
+        hint="to keep new vms off it: appcat config set network none",
     )
 
 
@@ -140,6 +149,11 @@ def network_for(ctx: Context, name: str) -> Network:
     if name == DEFAULT_NETWORK and not ctx.networks.exists(name):
         return _make(ctx, NetworkRequest(name), None)
     return ctx.networks.load(name)
+
+
+def twins_of(ctx: Context, name: str) -> list[str]:
+    """The networks that repeat the subnet of this one."""
+    return [found.name for found in _sound(ctx) if found.twin == name]
 
 
 def members(ctx: Context, name: str) -> list[tuple[Vm, Attachment]]:
@@ -190,7 +204,8 @@ def _taken(subnet: Subnet, owner: str) -> SubnetInUse:
 def _make(ctx: Context, request: NetworkRequest, subnet: str | None) -> Network:
     """The caller holds the allocation lock."""
     routes = [] if request.twin else host_routes()
-    networks = [found for found in ctx.networks.all().values() if isinstance(found, Network)]
+    networks = _sound(ctx)
+    subnet = _members_subnet(ctx, request.name, subnet)
     if subnet is None:
         subnet = _automatic(networks, routes)
     elif not request.twin:
@@ -201,6 +216,28 @@ def _make(ctx: Context, request: NetworkRequest, subnet: str | None) -> Network:
     return new
 
 
+def _sound(ctx: Context) -> list[Network]:
+    return [found for found in ctx.networks.all().values() if isinstance(found, Network)]
+
+
+def _members_subnet(ctx: Context, name: str, subnet: str | None) -> str | None:
+    """The subnet asked for, or that of vms which are on the network already: its file was lost, their addresses stay.
+
+    Raises InvalidInput when it has not all of their addresses.
+    """
+    theirs = [ipaddress.IPv4Address(place.address) for _, place in members(ctx, name)]
+    if not theirs:
+        return subnet
+    subnet = subnet or str(Subnet((theirs[0], AUTOMATIC_PREFIX), strict=False))
+    if outside := [str(address) for address in theirs if address not in Subnet(subnet)]:
+        raise InvalidInput(
+            f"vms that are on {name} already have addresses outside {subnet}: {', '.join(outside)}",
+            hint="give the subnet that the network had (--subnet), or take them off: appcat vm network detach",
+            code="invalid-subnet",
+        )
+    return subnet
+
+
 def _automatic(networks: Sequence[Network], routes: Sequence[Route]) -> str:
     taken = [*(network.range for network in networks), *(route.subnet for route in routes), Subnet(USER_NETWORK)]
     found = free_subnet(taken)
@@ -208,7 +245,7 @@ def _automatic(networks: Sequence[Network], routes: Sequence[Route]) -> str:
         pools = ", ".join(str(pool) for pool in AUTOMATIC)
         raise SubnetInUse(
             f"no subnet is free for a network: other networks and this host's routes take all of {pools}",
-            hint="give one with --subnet; without any network: --network none",
+            hint="give one with --subnet, or repeat another network's, which stays apart: --twin NAME",
         )
     return str(found)
 

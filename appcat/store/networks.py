@@ -9,7 +9,7 @@ from pathlib import Path
 from appcat.errors import AlreadyExists, AppcatError, Broken, InvalidInput, NotFound, from_os_error
 from appcat.model import codec, network
 from appcat.model.name import check_name, shorten, suggestion
-from appcat.model.network import DEFAULT_NETWORK, Network, parse_subnet
+from appcat.model.network import DEFAULT_NETWORK, NO_NETWORK, Network, parse_subnet
 from appcat.store.files import make_private_directory, sync_directory, write_atomic
 from appcat.store.layout import Layout
 
@@ -86,7 +86,10 @@ def kind_of(name: str) -> codec.Kind:
 def not_found(name: str, names: Iterable[str] = ()) -> NotFound:
     """The error for a network (a checked name) that is not there; ``names`` are those that are."""
     known = {*names, DEFAULT_NETWORK}
-    hint = suggestion(name, known) or f"make it: appcat network create {name}"
+    hint = suggestion(name, known)
+    if name == NO_NETWORK:
+        hint = f"{NO_NETWORK} stands for no network; see 'appcat network list'"
+    hint = hint or f"make it: appcat network create {name}"
     return NotFound(f"there is no network {name}", hint=hint, code="network-not-found")
 
 

@@ -144,8 +144,8 @@ def end(layout: Layout) -> None:
     if channel is not None:
         with channel, contextlib.suppress(EOFError, NetworkError):
             _converse(channel, {"do": "end"})
-    locks_end = time.monotonic() + ANSWER
-    while locks.is_held(layout.switch_directory / "lock") and time.monotonic() < locks_end:
+    deadline = time.monotonic() + ANSWER
+    while locks.is_held(layout.switch_directory / "lock") and time.monotonic() < deadline:
         time.sleep(POLL)
 
 
@@ -189,7 +189,9 @@ def _converse(channel: socket.socket, request: dict[str, object]) -> tuple[dict[
         answer, descriptors = wire.receive(channel)
     except TimeoutError as error:
         raise NetworkError(
-            "the switch of private networks does not answer", hint="try again, or end it", code="switch-failed"
+            "the switch of private networks does not answer",
+            hint="try again; if it stays so, end its process (appcat.switch): the next command starts another",
+            code="switch-failed",
         ) from error
     except (OSError, ValueError) as error:
         raise EOFError(str(error)) from error

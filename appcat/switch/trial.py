@@ -6,7 +6,7 @@ import json
 import os
 
 from appcat.switch import namespace
-from appcat.switch.bridge import open_tap
+from appcat.switch.bridge import TUN, open_tap
 from appcat.switch.netlink import Links
 
 STEPS = ("user", "net", "bridge", "tun", "tap", "join")
@@ -28,7 +28,7 @@ def attempt() -> tuple[str, int]:
         step, links = "bridge", Links()
         links.add_bridge("trial-bridge", "")
         step = "tun"
-        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
         step = "tap"
         open_tap("trial-tap")
         step, found = "join", links.all()

@@ -137,6 +137,8 @@ def _overridden(text: str) -> Verdict:
             f"{text!r} does not join networks",
             hint=f"set APPCAT_SWITCH to one of {', '.join(Backend)}, or leave it unset",
         )
+    if text == Backend.BRIDGE and sys.platform != "linux":
+        raise InvalidInput("only Linux has kernel bridges", hint="leave APPCAT_SWITCH unset")
     reason = "set by APPCAT_SWITCH" if text == Backend.HUB else ""
     return Verdict(Backend(text), reason, "")
 

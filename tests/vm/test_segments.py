@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from appcat.app import App
+from appcat.errors import InvalidInput
 from appcat.model.machine import HubPort, TapPort
 from appcat.qemu.monitor import Monitor
 from appcat.services import clone as service
@@ -389,7 +390,10 @@ def test_a_set_of_forks_on_a_twin_goes_on_talking(home: Cat, ctx: Context) -> No
     home.exec("n2", "nc -l -p 7777 -e /run/talk > /dev/null 2>&1 < /dev/null &")
     home.exec("n1", f"nc {address(home, 'n2')} 7777 -e /run/talk > /dev/null 2>&1 < /dev/null &")
     wait_until(lambda: int(home.exec("n1", "cat /run/received 2>/dev/null | wc -l")) > 3, PATIENCE, "talk")
-    cloned = service.clone_set(ctx, [("n1", "t1"), ("n2", "t2")], fork=True, networks={"lab": "twin"})
+    pairs = [("n1", "t1"), ("n2", "t2")]
+    with pytest.raises(InvalidInput, match="no vm of the set is on lib"):
+        service.clone_set(ctx, pairs, fork=True, networks={"lib": "twin"})
+    cloned = service.clone_set(ctx, pairs, fork=True, networks={"lab": "twin"})
     assert [outcome.error for one in cloned for outcome in one.outcomes] == [None, None]
     for source, fork in (("n1", "t1"), ("n2", "t2")):
         was, now = places(home, source)["lab"], places(home, fork)["twin"]

@@ -14,8 +14,7 @@ from appcat.daemon.desk import AtDesk
 from appcat.daemon.inputs import CloneBody, CloneSetBody, Name, Nothing
 from appcat.model.operation import Failure
 from appcat.model.shapes import CloneInfo
-from appcat.model.vm import CloneKind
-from appcat.services.clone import CloneRequest, check_clone
+from appcat.services.clone import check_clone, check_clone_set
 from appcat.services.operations import Running
 from appcat.services.verify import check_kind
 
@@ -46,11 +45,10 @@ def clone(name: Name, body: CloneBody, desk: AtDesk) -> Response:
 def clone_set(body: CloneSetBody, desk: AtDesk) -> Response:
     """Make instant clones of several running vms, one each, all of one moment."""
     pairs = [(pair.source, pair.name) for pair in body.pairs]
-    for source, clone_name in pairs:
-        check_clone(desk.ctx, CloneRequest(source, (clone_name,), CloneKind.INSTANT, body.fork))
+    check_clone_set(desk.ctx, pairs, fork=body.fork, networks=body.networks)
 
     def work(app: App, running: Running) -> None:
-        infos = app.clone_set(pairs, fork=body.fork)
+        infos = app.clone_set(pairs, fork=body.fork, networks=body.networks)
         running.result({"clones": infos})
         _fail_without_any(running, infos)
 

@@ -59,7 +59,7 @@ def list_attachments(name: Name, desk: AtDesk) -> Response:
     "/vms/{name}/networks", operation_id="attach_network", response_model=AttachmentList, responses=QEMU_ERRORS
 )
 def attach_network(name: Name, body: JoiningBody, desk: AtDesk) -> Response:
-    """Put a vm on a network; a running one has a network card more at once."""
+    """Put a vm on a network; a running one gets another network card at once."""
     return answer({"networks": desk.app.attach_network(name, body.joining())})
 
 

@@ -109,6 +109,11 @@ ASKED: list[tuple[Callable[[Client], object], str, object]] = [
         {"pairs": [{"source": "a", "name": "b"}], "fork": True},
     ),
     (
+        lambda c: c.clone_set([("a", "b")], networks={"lab": "lab2"}),
+        "POST /v1/clone-set",
+        {"pairs": [{"source": "a", "name": "b"}], "fork": False, "networks": {"lab": "lab2"}},
+    ),
+    (
         lambda c: c.create(CreateRequest("web", networks=(Joining("lab", "10.77.1.5"), Joining("default")))),
         "POST /v1/vms",
         {

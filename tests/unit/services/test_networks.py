@@ -178,6 +178,31 @@ def test_a_network_that_vms_are_on_stays(ctx: Context) -> None:
     assert [event.kind for event in list_events(ctx)] == [EventKind.NETWORK_CREATED, EventKind.NETWORK_DELETED]
 
 
+def test_a_network_with_a_twin_stays(ctx: Context) -> None:
+    make(ctx, "lab")
+    create_network(ctx, NetworkRequest("twin", twin="lab"))
+    with pytest.raises(NetworkInUse, match="its twin repeats the subnet of lab: twin"):
+        delete_network(ctx, "lab")
+    delete_network(ctx, "twin")
+    delete_network(ctx, "lab")
+
+
+@pytest.mark.parametrize("name", ["lab", "default"])
+def test_a_network_that_was_lost_is_made_again_as_it_was(ctx: Context, name: str) -> None:
+    add_vm(ctx, sample_vm(networks=(on(name, "10.77.9.2"),)))
+    assert make(ctx, name) == "10.77.9.0/24"
+
+
+@pytest.mark.parametrize("subnet", [None, "10.77.9.0/24"])
+def test_a_lost_network_is_not_made_without_its_members_addresses(ctx: Context, subnet: str | None) -> None:
+    add_vm(ctx, sample_vm("db", networks=(on("lab", "10.77.9.2"),)))
+    add_vm(ctx, sample_vm("web", networks=(on("lab", "10.77.10.3"),)))
+    with pytest.raises(InvalidInput, match=r"addresses outside 10\.77\.9\.0/24: 10\.77\.10\.3") as caught:
+        make(ctx, "lab", subnet)
+    assert caught.value.code == "invalid-subnet"
+    assert make(ctx, "lab", "10.77.0.0/16") == "10.77.0.0/16"
+
+
 def test_the_default_network_stays(ctx: Context) -> None:
     ensure_default(ctx)
     with pytest.raises(NetworkInUse, match="always exists"):

@@ -53,6 +53,12 @@ def test_a_near_miss_is_told(networks: NetworkStore) -> None:
     assert caught.value.hint == "did you mean laboratory?"
 
 
+def test_none_is_nothing_to_be_made(networks: NetworkStore) -> None:
+    with pytest.raises(NotFound) as caught:
+        networks.load("none")
+    assert "stands for no network" in caught.value.hint
+
+
 def test_removed_is_gone(networks: NetworkStore) -> None:
     networks.save(sample_network())
     networks.remove("lab")

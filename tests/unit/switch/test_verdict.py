@@ -108,9 +108,16 @@ def test_a_trial_that_came_to_no_end_is_not_remembered(tmp_path: Path, monkeypat
 
 
 def test_no_bridges_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict.sys, "platform", "darwin")
+    monkeypatch.setattr("sys.platform", "darwin")
     found = verdict.verdict(tmp_path / "switch.json")
     assert found == verdict.Verdict(Backend.HUB, "no kernel bridges for users here", "")
+
+
+def test_a_bridge_cannot_be_had_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(InvalidInput, match="only Linux"):
+        verdict.verdict(tmp_path / "x", "bridge")
+    assert verdict.verdict(tmp_path / "x", "hub").backend is Backend.HUB
 
 
 def test_the_override(tmp_path: Path) -> None:
