@@ -60,7 +60,7 @@
 #define BEHIND_PORT "/sys/bus/pci/devices/0000:00:%s/0000:*/virtio*/net/*"
 #define ARP_NOTIFY "/proc/sys/net/ipv4/conf/%s/arp_notify"
 
-enum { DOCUMENT_MAX = 256 * 1024, LINES_MAX = 256, WORDS_MAX = 4, ID_MAX = 64, STALL_SECONDS = 10, ANSWER_SECONDS = 1, HOOK_SECONDS = 5, RELAY_SECONDS = 3600, PLUG_SECONDS = 5, SECTION_FILE_MAX = 1024 * 1024 };
+enum { DOCUMENT_MAX = 256 * 1024, LINES_MAX = 256, WORDS_MAX = 4, ID_MAX = 64, STALL_SECONDS = 10, ANSWER_SECONDS = 1, HOOK_SECONDS = 5, RELAY_SECONDS = 3600, PLUG_SECONDS = 5, SECTION_FILE_MAX = 1024 * 1024, LIKELY_CARDS = 4 };
 
 /* From linux/random.h, to do without the kernel's headers. */
 #define RNDADDENTROPY _IOW('R', 0x03, int[2])
@@ -254,18 +254,37 @@ static int interface_request(int request, const char *name, struct ifreq *value)
 /* What find_interface found last in the document at hand: a card has several statements, and looking takes milliseconds. */
 static char last_word[16], last_name[IFNAMSIZ];
 
+/* The name of what is behind a root port, where it has the kernel's own: one look each instead of many directories. */
+static int is_behind(const char *port, const char *name)
+{
+    char path[40], target[256], wanted[24];
+    ssize_t length;
+
+    snprintf(path, sizeof path, "/sys/class/net/%s", name);
+    length = readlink(path, target, sizeof target - 1);
+    target[length > 0 ? length : 0] = 0;
+    snprintf(wanted, sizeof wanted, "/0000:00:%s/", port);
+    return !!strstr(target, wanted);
+}
+
 /* Whether there is a card behind a root port that the kernel has made ready for addresses: the last that it does is to
  * show its settings. */
 static int look_behind(const char *port, char name[IFNAMSIZ])
 {
     char pattern[sizeof BEHIND_PORT + 8], settings[80];
     glob_t found;
+    int number = 1;
 
-    snprintf(pattern, sizeof pattern, BEHIND_PORT, port);
-    if (glob(pattern, 0, NULL, &found))
-        return 0;
-    snprintf(name, IFNAMSIZ, "%s", strrchr(found.gl_pathv[0], '/') + 1);
-    globfree(&found);
+    do
+        snprintf(name, IFNAMSIZ, "eth%d", number);
+    while (!is_behind(port, name) && ++number <= LIKELY_CARDS);
+    if (number > LIKELY_CARDS) {
+        snprintf(pattern, sizeof pattern, BEHIND_PORT, port);
+        if (glob(pattern, 0, NULL, &found))
+            return 0;
+        snprintf(name, IFNAMSIZ, "%s", strrchr(found.gl_pathv[0], '/') + 1);
+        globfree(&found);
+    }
     snprintf(settings, sizeof settings, ARP_NOTIFY, name);
     return !access(settings, F_OK);
 }

@@ -13,11 +13,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from appcat.app import App
 from appcat.errors import InvalidInput
 from appcat.model.machine import HubPort, TapPort
 from appcat.qemu.monitor import Monitor
@@ -26,11 +24,21 @@ from appcat.services.context import Context
 from appcat.switch import client
 from tests.cat import Cat, parallel, switches_of, wait_until
 from tests.conftest import cat_in, new_home
+from tests.segments import (
+    PATIENCE,
+    address,
+    await_reach,
+    cards,
+    context_in,
+    context_of,
+    places,
+    reaches,
+    skip_without_bridge,
+)
 from tests.vm.test_clone import PING, PONG, numbers
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("segments")]
 
-PATIENCE = 60.0
 ETHERNET = 14
 VNET_HEADER = 10
 
@@ -52,55 +60,6 @@ def home(cache: Path, request: pytest.FixtureRequest) -> Iterator[Cat]:
 def ctx(home: Cat, monkeypatch: pytest.MonkeyPatch) -> Context:
     """The same home, in this process."""
     return context_of(home, monkeypatch)
-
-
-def context_of(cat: Cat, monkeypatch: pytest.MonkeyPatch) -> Context:
-    for key, value in cat.env.items():
-        monkeypatch.setenv(key, value)
-    return App.load().context
-
-
-def skip_without_bridge(cat: Cat) -> None:
-    if cat.extra["APPCAT_SWITCH"] == "hub":
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("APPCAT_SWITCH", raising=False)
-        found = client.verdict(context_of(Cat(cat.home, cat.cache), patch).layout)
-    if found.backend != "bridge":
-        pytest.skip(f"no bridge here: {found.reason}")
-
-
-def places(cat: Cat, name: str) -> dict[str, dict[str, Any]]:
-    """The vm's places, by network."""
-    return {place["network"]: place for place in json.loads(cat("vm", "network", "list", name, "--json"))}
-
-
-def address(cat: Cat, name: str, network: str = "lab") -> str:
-    return str(places(cat, name)[network]["address"])
-
-
-def reaches(cat: Cat, source: str, target: str) -> bool:
-    """Whether a guest answers a ping itself. What comes through NIC 0 has libslirp's time to live, and that takes any
-    ICMP message for an answer where it has a raw socket, as root has.
-    """
-    done = cat.try_("vm", "exec", source, "--", "ping", "-c", "1", "-W", "5", target)
-    return done.returncode == 0 and "ttl=64" in done.stdout
-
-
-def await_reach(cat: Cat, source: str, target: str) -> None:
-    wait_until(lambda: reaches(cat, source, target), PATIENCE, f"{source} reaching {target}")
-
-
-def cards(cat: Cat, name: str) -> dict[str, str]:
-    """MAC and address of each card but the first, as the guest has them."""
-    script = """
-    for card in /sys/class/net/eth*; do
-        name=${card##*/}
-        [ $name = eth0 ] || echo $(cat $card/address) $(ip -4 -o addr show $name | sed 's/.*inet \\([^ ]*\\).*/\\1/')
-    done
-    """
-    lines = [line.split() for line in cat.exec(name, script).splitlines()]
-    return {line[0]: line[1] if len(line) > 1 else "" for line in lines}
 
 
 @pytest.mark.smoke
@@ -516,8 +475,3 @@ def test_a_switch_that_fails_leaves_no_half_started_vm(cat: Cat) -> None:
     assert len(cards(cat, "web")) == 1
     cat("vm", "delete", "--force", "web")
     assert [path.name for path in (runtime / "switch").iterdir() if path.suffix in (".port", ".hub", ".vm")] == []
-
-
-def context_in(cat: Cat) -> Context:
-    with pytest.MonkeyPatch.context() as patch:
-        return context_of(cat, patch)
