@@ -141,7 +141,7 @@ class Changing(Protocol):
         ...
 
     def edit(self, name: str, changes: Changes) -> VmInfo:
-        """Change processors, memory, restart policy, autostart."""
+        """Change processors, memory, restart policy, autostart; make disks larger."""
         ...
 
     def label(self, name: str, add: Mapping[str, str], remove: Sequence[str] = ()) -> dict[str, str]:

@@ -29,7 +29,7 @@ def create_request(
         template=template,
         cpus=cpus,
         memory=None if memory is None else parse_memory(memory),
-        disks=tuple(_disk(text) for text in disk or ()),
+        disks=parse_disks(disk or []),
         ports=tuple(parse_forward(text) for text in publish or ()),
         networks=joinings(network),
         labels=parse_labels(label or []),
@@ -49,6 +49,11 @@ def parse_labels(texts: list[str]) -> dict[str, str]:
     if len(labels) != len(texts):
         raise InvalidInput("a label is given twice", hint="give each key once")
     return labels
+
+
+def parse_disks(texts: list[str]) -> tuple[tuple[str, int], ...]:
+    """``[NAME=]SIZE`` texts; raises InvalidInput."""
+    return tuple(_disk(text) for text in texts)
 
 
 def _disk(text: str) -> tuple[str, int]:

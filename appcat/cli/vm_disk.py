@@ -19,7 +19,7 @@ Size = Annotated[str, typer.Argument(help="Its size, such as 2G.", show_default=
 def list_(name: Name, as_json: Json = False) -> None:
     """List a vm's disks.
 
-    What the guest sees, and what they take on the host.
+    What the guest sees, what they take on the host, and what is below them that clones share.
     """
     from appcat.cli.engine import engine
     from appcat.cli.output import print_json, print_table
@@ -29,8 +29,10 @@ def list_(name: Name, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [[disk["name"], format_size(disk["size"]), format_size(disk["used"]), disk["file"]] for disk in found]
-    print_table(["DISK", "SIZE", "USED", "FILE"], rows)
+    rows = [
+        [disk["name"], *map(format_size, (disk["size"], disk["used"], disk["shared"])), disk["file"]] for disk in found
+    ]
+    print_table(["DISK", "SIZE", "USED", "SHARED", "FILE"], rows)
 
 
 def add(name: Name, disk: DiskName, size: Size, as_json: Json = False) -> None:
@@ -85,7 +87,7 @@ def _print(disks: list[DiskInfo], disk: str, as_json: bool) -> None:
     from appcat.cli.output import print_json, say
 
     if as_json:
-        print_json([{key: value for key, value in known.items() if key != "used"} for known in disks])
+        print_json([{key: value for key, value in known.items() if key not in ("used", "shared")} for known in disks])
     else:
         say(disk)
 

@@ -21,21 +21,32 @@ def edit(
     autostart: Annotated[
         bool | None, typer.Option("--autostart/--no-autostart", help="Bring it back after a host reboot.")
     ] = None,
+    disk: Annotated[
+        list[str] | None, typer.Option("--disk", metavar="NAME=SIZE", help="Make a disk larger, at once.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Change a vm. Processors and memory need a stopped one.
 
+    A disk grows while the vm runs, and so does the file system on it.
+
     \b
     Examples:
       appcat vm edit web --memory 1G --cpus 2
+      appcat vm edit web --disk data=40G
       appcat vm edit web --restart always --autostart
     """
     from appcat.cli.engine import engine
+    from appcat.cli.output import progress
+    from appcat.cli.request import parse_disks
     from appcat.model.size import parse_memory
     from appcat.services.edit import Changes
 
-    changes = Changes(cpus, None if memory is None else parse_memory(memory), restart, autostart)
-    _print(engine().edit(name, changes), as_json)
+    changes = Changes(
+        cpus, None if memory is None else parse_memory(memory), restart, autostart, parse_disks(disk or [])
+    )
+    with progress() as report:
+        _print(engine(report).edit(name, changes), as_json)
 
 
 def rename(

@@ -198,7 +198,9 @@ class Client:
 
     def edit(self, name: str, changes: Changes) -> VmInfo:
         """One request."""
-        return cast("VmInfo", self._http.call("PATCH", _vm(name), body=_given(encode(changes))))
+        disks = [{"name": disk, "size": size} for disk, size in changes.disks]
+        body = _given({**encode(changes), "disks": disks or None})
+        return cast("VmInfo", self._http.call("PATCH", _vm(name), body=body))
 
     def label(self, name: str, add: Mapping[str, str], remove: Sequence[str] = ()) -> dict[str, str]:
         """One request."""

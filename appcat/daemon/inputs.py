@@ -240,6 +240,9 @@ class EditBody(Body):
     memory: Bytes | None = None
     restart: Restart | None = None
     autostart: bool | None = None
+    disks: Annotated[list[DiskBody], Field(max_length=16)] = Field(
+        default=[], description="What disks that there are grow to; a running guest has the room at once."
+    )
 
     def changes(self) -> Changes:
         """As the services know it; raises InvalidInput."""
@@ -248,6 +251,7 @@ class EditBody(Body):
             memory=None if self.memory is None else check_memory_size(self.memory),
             restart=None if self.restart is None else RestartPolicy(self.restart),
             autostart=self.autostart,
+            disks=tuple((disk.name, disk.checked_size()) for disk in self.disks),
         )
 
 

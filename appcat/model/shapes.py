@@ -31,13 +31,16 @@ class PortInfo(TypedDict):
 
 
 class DiskInfo(TypedDict):
-    """A disk: ``size`` is what the guest sees, ``used`` what it takes on the host where that was asked for."""
+    """A disk: ``size`` is what the guest sees. Where that was asked for, ``used`` is what it takes on the host alone,
+    and ``shared`` what layers below it take, which other vms may stand on too.
+    """
 
     name: str
     file: str
     size: int
     slot: int
     used: NotRequired[int]
+    shared: NotRequired[int]
 
 
 class SshInfo(TypedDict):

@@ -154,7 +154,7 @@ def describe_port(place: Place) -> PortInfo:
 
 def describe_disk(use: DiskUse) -> DiskInfo:
     """A disk, and what it takes on the host."""
-    return cast(DiskInfo, {**encode(use.disk), "used": use.used})
+    return cast(DiskInfo, {**encode(use.disk), "used": use.used, "shared": use.shared})
 
 
 def describe_usages(usages: Sequence[Usage], total: Usage) -> StatsInfo:

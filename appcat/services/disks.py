@@ -24,6 +24,7 @@ from appcat.qemu.hotplug import free_ports, take_out
 from appcat.qemu.monitor import CommandRefused, Monitor
 from appcat.services import guests
 from appcat.services.admission import check_space
+from appcat.services.bases import layers
 from appcat.services.changing import changing
 from appcat.services.context import Context
 from appcat.services.events import record
@@ -52,16 +53,25 @@ exit 0
 
 @dataclass(frozen=True)
 class DiskUse:
-    """A disk and the bytes it takes on the host."""
+    """A disk and the bytes it takes on the host: its own, and those of layers below it, which others may stand on."""
 
     disk: Disk
     used: int
+    shared: int
 
 
 def list_disks(ctx: Context, name: str) -> list[DiskUse]:
     """The vm's disks; raises NotFound, Broken."""
     vm = ctx.store.load(name)
-    return [DiskUse(disk, img.allocated(path_of(ctx, name, disk))) for disk in vm.disks]
+    return [_use(ctx, disk, path_of(ctx, name, disk)) for disk in vm.disks]
+
+
+def _use(ctx: Context, disk: Disk, path: Path) -> DiskUse:
+    """Of a file that is lost, or damaged, what there is of it."""
+    below: list[Path] = []
+    with contextlib.suppress(AppcatError):
+        below = layers(ctx).chain(path)[1:]
+    return DiskUse(disk, img.allocated(path), sum(img.allocated(layer) for layer in below))
 
 
 def add_disk(ctx: Context, name: str, disk_name: str, size: int) -> Vm:
@@ -113,15 +123,9 @@ def grow_disk(ctx: Context, name: str, disk_name: str, size: int) -> Vm:
     Raises InvalidInput when it would shrink, NotFound, Broken, Busy, MonitorError.
     """
     with _changing(ctx, name, "disk grow") as vm:
+        check_growth(ctx, vm, [(disk_name, size)])
         disk = find_disk(vm, disk_name)
         path = path_of(ctx, name, disk)
-        have = min(disk.size, virtual_size(path))  # a growth that was cut off may be asked for again
-        if size <= have:
-            raise InvalidInput(
-                f"disk {disk_name} has {format_size(have)}; it can only grow",
-                hint="give a larger size",
-                code="invalid-size",
-            )
         grown = dataclasses.replace(disk, size=size)
         changed = dataclasses.replace(vm, disks=tuple(grown if other is disk else other for other in vm.disks))
         ctx.store.save(changed)
@@ -139,6 +143,18 @@ def grow_disk(ctx: Context, name: str, disk_name: str, size: int) -> Vm:
             _tell_guest(ctx, vm)
         record(ctx, EventKind.DISK_GROWN, changed, disk=disk_name, size=size)
         return changed
+
+
+def check_growth(ctx: Context, vm: Vm, disks: Sequence[tuple[str, int]]) -> None:
+    """Raise NotFound or InvalidInput when one of these disks cannot become so large."""
+    for name, size in disks:
+        disk = find_disk(vm, name)
+        # A growth that was cut off may be asked for again.
+        have = min(disk.size, virtual_size(path_of(ctx, vm.name, disk)))
+        if size <= have:
+            raise InvalidInput(
+                f"disk {name} has {format_size(have)}; it can only grow", hint="give a larger size", code="invalid-size"
+            )
 
 
 def settle_disks(ctx: Context, vm: Vm) -> None:

@@ -17,6 +17,7 @@ from appcat.services import neighbours
 from appcat.services.admission import check_total_memory
 from appcat.services.changing import changing
 from appcat.services.context import Context
+from appcat.services.disks import check_growth, grow_disk
 from appcat.services.events import record
 from appcat.services.ssh_config import write_known_hosts, write_ssh_config
 from appcat.services.states import require_stopped
@@ -26,28 +27,46 @@ from appcat.store.vms import already_exists
 
 @dataclass(frozen=True)
 class Changes:
-    """What to change; None leaves it. ``memory`` is in bytes. Processors and memory need a stopped vm."""
+    """What to change; None leaves it. ``memory`` is in bytes. Processors and memory need a stopped vm.
+
+    ``disks`` are names of disks and what they are to grow to, in bytes: on a running vm too.
+    """
 
     cpus: int | None = None
     memory: int | None = None
     restart: RestartPolicy | None = None
     autostart: bool | None = None
+    disks: tuple[tuple[str, int], ...] = ()
 
     def given(self) -> dict[str, Any]:
-        """The fields that change."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        """The fields of ``vm.json`` that change at once."""
+        fields = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        del fields["disks"]
+        return fields
 
 
 def edit(ctx: Context, name: str, changes: Changes) -> Vm:
-    """Change a vm and return it; raises InvalidInput, InsufficientMemory, WrongState, NotFound, Broken, Busy."""
+    """Change a vm and return it.
+
+    Raises InvalidInput, InsufficientMemory, WrongState, NotFound, Broken, Busy, and what ``grow_disk`` raises.
+    """
     ctx.store.find(name)
     given = changes.given()
-    if not given:
+    if not given and not changes.disks:
         raise InvalidInput("there is nothing to change", hint="see 'appcat vm edit --help'")
     if changes.cpus is not None:
         check_cpus(changes.cpus, psutil.cpu_count() or 1)
     if changes.memory is not None:
         check_total_memory(name, changes.memory)
+    if changes.disks:
+        check_growth(ctx, ctx.store.load(name), changes.disks)
+    vm = _edit_fields(ctx, name, changes, given) if given else ctx.store.load(name)
+    for disk, size in changes.disks:
+        vm = grow_disk(ctx, name, disk, size)
+    return vm
+
+
+def _edit_fields(ctx: Context, name: str, changes: Changes, given: Mapping[str, Any]) -> Vm:
     with changing(ctx, name, "edit") as vm:
         if changes.cpus is not None or changes.memory is not None:
             require_stopped(ctx, name, "processors and memory can be changed")

@@ -109,9 +109,24 @@ def test_disk_of_a_running_vm(home: Cat) -> None:
     after = int(home("vm", "exec", "web", "--", "sh", "-c", "df -k /disks/logs | tail -1 | awk '{print $2}'"))
     assert after > 1.7 * before
     assert home("vm", "exec", "web", "--", "cat", "/disks/logs/file") == "kept\n"
+    home("vm", "edit", "web", "--disk", "logs=192M")
+    grown = int(home("vm", "exec", "web", "--", "sh", "-c", "df -k /disks/logs | tail -1 | awk '{print $2}'"))
+    assert grown > 1.3 * after
     home.fails("invalid-size", "vm", "disk", "grow", "--json", "web", "logs", "64M")
     home.fails("already-exists", "vm", "disk", "add", "--json", "web", "logs", "64M")
     home.fails("disk-in-use", "vm", "disk", "remove", "--json", "web", "data")
+
+
+def test_what_the_guest_deletes_the_host_has_back(home: Cat) -> None:
+    def used() -> int:
+        return int(next(disk["used"] for disk in json.loads(home("vm", "disk", "list", "web", "--json"))))
+
+    empty = used()
+    home("vm", "exec", "web", "--", "sh", "-c", "head -c 48M /dev/urandom > /data/big; sync")
+    full = used()
+    assert full > empty + (40 << 20)
+    home("vm", "exec", "web", "--", "sh", "-c", "rm /data/big; sync")
+    wait_until(lambda: used() < empty + (16 << 20), what="the disk to shrink")
 
 
 def test_disk_in_use_is_not_removed(home: Cat) -> None:

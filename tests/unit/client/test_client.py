@@ -82,6 +82,11 @@ ASKED: list[tuple[Callable[[Client], object], str, object]] = [
     (lambda c: c.restart("web", force=True), "POST /v1/vms/web/restart", {"force": True, "wait": True}),
     (lambda c: c.pause("web"), "POST /v1/vms/web/pause", {}),
     (lambda c: c.edit("web", Changes(cpus=2)), "PATCH /v1/vms/web", {"cpus": 2}),
+    (
+        lambda c: c.edit("web", Changes(disks=(("data", 5),))),
+        "PATCH /v1/vms/web",
+        {"disks": [{"name": "data", "size": 5}]},
+    ),
     (lambda c: c.label("web", {"a": "b"}, ["c"]), "POST /v1/vms/web/label", {"add": {"a": "b"}, "remove": ["c"]}),
     (lambda c: c.label("web", {}), "GET /v1/vms/web", None),
     (lambda c: c.rename("web", "new"), "POST /v1/vms/web/rename", {"name": "new"}),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from appcat.errors import AlreadyExists, AppcatError, Broken, InvalidInput, NotF
 from appcat.model.size import MIB
 from appcat.model.vm import DISK_SLOTS, SCHEMA, Disk, Vm
 from appcat.qemu import img
-from appcat.services import disks
+from appcat.services import disks, overlays
 from appcat.services.context import Context
 from appcat.services.disks import add_disk, find_disk, grow_disk, list_disks, path_of, remove_disk, settle_disks
 from appcat.services.observe import list_vms, show
@@ -47,6 +48,19 @@ def test_a_disk_is_a_file_and_a_line_in_the_spec(web: Context) -> None:
     (use,) = list_disks(web, "web")
     assert use.disk == changed.disks[0]
     assert 0 < use.used < SIZE
+    assert use.shared == 0
+
+
+def test_what_is_below_an_overlay_is_told_apart(web: Context) -> None:
+    (disk,) = add_disk(web, "web", "logs", SIZE).disks
+    with path_of(web, "web", disk).open("r+b") as file:
+        file.write(file.read())  # so that blocks are taken on every file system
+        os.fsync(file.fileno())
+    (before,) = list_disks(web, "web")
+    overlays.freeze_stopped(web, web.store.load("web"))
+    (after,) = list_disks(web, "web")
+    assert after.shared == before.used
+    assert 0 < after.used < SIZE
 
 
 def test_a_removed_disk_leaves_the_others_where_they_are(web: Context) -> None:

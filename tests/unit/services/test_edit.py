@@ -15,9 +15,11 @@ from appcat.model.vm import RestartPolicy
 from appcat.services import edit as edit_service
 from appcat.services import ssh_config
 from appcat.services.context import Context
+from appcat.services.disks import add_disk
 from appcat.services.edit import Changes, edit, label, rename
 from appcat.services.observe import list_vms
 from appcat.store import vms as store_module
+from appcat.store.files import make_private_directory
 from tests.unit.support.samples import OTHER_UUID, sample_vm
 from tests.unit.support.vms import add_vm, alive
 
@@ -62,6 +64,22 @@ def test_no_change_is_no_order(ctx: Context) -> None:
     with pytest.raises(InvalidInput) as caught:
         edit(ctx, "web", Changes())
     assert caught.value.hint
+
+
+def test_disks_grow_and_only_when_all_of_it_can_be(ctx: Context) -> None:
+    add_vm(ctx)
+    make_private_directory(ctx.layout.vm("web").disks)
+    for name in ("a", "b"):
+        add_disk(ctx, "web", name, 16 * MIB)
+    refused = [("a", 32 * MIB), ("b", 16 * MIB)], [("a", 32 * MIB), ("c", 32 * MIB)]
+    for disks in refused:
+        with pytest.raises(AppcatError):
+            edit(ctx, "web", Changes(cpus=1, disks=tuple(disks)))
+        assert [disk.size for disk in ctx.store.load("web").disks] == [16 * MIB] * 2
+    assert ctx.store.load("web").cpus != 1
+    changed = edit(ctx, "web", Changes(cpus=1, disks=(("a", 32 * MIB), ("b", 48 * MIB))))
+    assert changed == ctx.store.load("web")
+    assert (changed.cpus, [disk.size for disk in changed.disks]) == (1, [32 * MIB, 48 * MIB])
 
 
 @pytest.mark.parametrize("changes", [Changes(cpus=0), Changes(cpus=10_000), Changes(memory=1 << 60)])
