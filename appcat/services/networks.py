@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -83,7 +84,7 @@ def list_networks(ctx: Context) -> list[SeenNetwork]:
     with contextlib.suppress(AppcatError):  # the others can be looked at all the same
         ensure_default(ctx)
     vms = readable_vms(ctx)
-    return [_seen(name, found, vms) for name, found in ctx.networks.all().items()]
+    return [_seen(ctx, name, found, vms) for name, found in ctx.networks.all().items()]
 
 
 def find_network(ctx: Context, name: str) -> SeenNetwork:
@@ -95,14 +96,11 @@ def find_network(ctx: Context, name: str) -> SeenNetwork:
         found: Network | Broken = ctx.networks.load(name)
     except Broken as error:
         found = error
-    return _seen(name, found, readable_vms(ctx))
+    return _seen(ctx, name, found, readable_vms(ctx))
 
 
 def delete_network(ctx: Context, name: str) -> None:
-    """Remove a network that no vm is on and that has no twin.
-
-    Raises InvalidInput, NotFound, NetworkInUse with the vms' or the twins' names, Busy.
-    """
+    """Remove a network that no vm is on; raises InvalidInput, NotFound, NetworkInUse with the vms' names, Busy."""
     check_name(name)
     make_private_directory(ctx.layout.home)
     with locks.hold(ctx.layout.home_lock, f"network delete {name}", check=ctx.check):
@@ -113,11 +111,6 @@ def delete_network(ctx: Context, name: str) -> None:
             raise NetworkInUse(
                 f"vms are on the network {name}: {names}",
                 hint=f"take them off (appcat vm network detach VM {name}), or delete them",
-            )
-        if twins := twins_of(ctx, name):
-            raise NetworkInUse(
-                f"its twin repeats the subnet of {name}: {', '.join(twins)}",
-                hint=f"delete that first: appcat network delete {' '.join(twins)}",
             )
         if name == DEFAULT_NETWORK and not _is_broken(ctx, name):
             raise _default_stays()
@@ -149,11 +142,6 @@ def network_for(ctx: Context, name: str) -> Network:
     if name == DEFAULT_NETWORK and not ctx.networks.exists(name):
         return _make(ctx, NetworkRequest(name), None)
     return ctx.networks.load(name)
-
-
-def twins_of(ctx: Context, name: str) -> list[str]:
-    """The networks that repeat the subnet of this one."""
-    return [found.name for found in _sound(ctx) if found.twin == name]
 
 
 def members(ctx: Context, name: str) -> list[tuple[Vm, Attachment]]:
@@ -259,11 +247,21 @@ def _twins_subnet(ctx: Context, request: NetworkRequest, subnet: str | None) -> 
     return twin.subnet
 
 
-def _seen(name: str, found: Network | Broken, vms: Sequence[Vm]) -> SeenNetwork:
+def _seen(ctx: Context, name: str, found: Network | Broken, vms: Sequence[Vm]) -> SeenNetwork:
     on_it = tuple(_members(vms, name))
     if isinstance(found, Broken):
         return SeenNetwork(name, None, on_it, found.message)
+    if found.twin and not _is_twin(ctx, found):
+        found = dataclasses.replace(found, twin="")
     return SeenNetwork(name, found, on_it)
+
+
+def _is_twin(ctx: Context, network: Network) -> bool:
+    """Whether the network whose subnet it repeats is still there, and has not been made anew with another one."""
+    try:
+        return ctx.networks.load(network.twin).subnet == network.subnet
+    except AppcatError:
+        return False
 
 
 def _members(vms: Sequence[Vm], name: str) -> list[tuple[Vm, Attachment]]:
