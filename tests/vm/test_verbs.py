@@ -122,10 +122,10 @@ def test_what_the_guest_deletes_the_host_has_back(home: Cat) -> None:
         return int(next(disk["used"] for disk in json.loads(home("vm", "disk", "list", "web", "--json"))))
 
     empty = used()
-    home("vm", "exec", "web", "--", "sh", "-c", "head -c 48M /dev/urandom > /data/big; sync")
+    home("vm", "exec", "web", "--", "sh", "-c", "dd if=/dev/urandom of=/data/big bs=1M count=40 && sync")
     full = used()
-    assert full > empty + (40 << 20)
-    home("vm", "exec", "web", "--", "sh", "-c", "rm /data/big; sync")
+    assert full > empty + (36 << 20)
+    home("vm", "exec", "web", "--", "sh", "-c", "rm /data/big && sync")
     wait_until(lambda: used() < empty + (16 << 20), what="the disk to shrink")
 
 
