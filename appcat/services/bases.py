@@ -134,8 +134,7 @@ def sweep(ctx: Context) -> None:
     Cheap when there is nothing to do: the keeper calls it at every look.
     """
     store = bases(ctx)
-    store.sweep_removed()
-    removed = False
+    removed = store.sweep_removed()
     for identifier in store.ids():
         try:
             removed |= _sweep_one(ctx, store, identifier)

@@ -22,6 +22,7 @@ from appcat.store.layout import BasePaths, Layout
 
 KIND = codec.Kind("base.json", base.SCHEMA)
 YOUNG = 60.0
+REMOVAL_PATIENCE = 10.0
 GONE_PREFIX = ".gone-"
 
 
@@ -81,15 +82,24 @@ class BaseStore:
         raise _gone(identifier)
 
     def remove_if_unused(self, identifier: str) -> bool:
-        """Remove the base unless a QEMU or a command uses it."""
+        """Remove the base unless a QEMU or a command uses it; whether it is gone.
+
+        Somebody else may be at it: then this waits, so that what it stood on can be swept whoever of the two comes
+        to that.
+        """
+        paths = self._layout.base(identifier)
         try:
-            descriptor = locks.open_lock(self._layout.base(identifier).use_lock)
+            descriptor = locks.open_lock(paths.use_lock)
         except NotFound:
             return False
         try:
             if not locks.try_lock(descriptor):
-                return False
-            self._remove(identifier)
+                if locks.try_lock(descriptor, shared=True):  # beside others who use it
+                    return False
+                if not locks.lock_within(descriptor, REMOVAL_PATIENCE):
+                    return False
+            if paths.root.is_dir():
+                self._remove(identifier)
             return True
         finally:
             os.close(descriptor)
@@ -113,14 +123,16 @@ class BaseStore:
             unlink(paths.memory_backed)
         remove_tree(gone)
 
-    def sweep_removed(self) -> None:
-        """Finish removals that were cut off; memory without a base is of nobody."""
-        for left in self._layout.bases.glob(f"{GONE_PREFIX}*"):
+    def sweep_removed(self) -> bool:
+        """Finish removals that were cut off, and say whether there were any; memory without a base is of nobody."""
+        left_over = list(self._layout.bases.glob(f"{GONE_PREFIX}*"))
+        for left in left_over:
             self._remove(left.name.removeprefix(GONE_PREFIX))
         memory = self._layout.settings.memory
         for file in memory.iterdir() if memory and memory.is_dir() else ():
             if not self._layout.base(file.name).root.exists():
                 unlink(file)
+        return bool(left_over)
 
 
 def _gone(identifier: str) -> NotFound:

@@ -86,6 +86,15 @@ def test_sweep_ends_what_a_killed_maker_left(ctx: Context) -> None:
     assert bases(ctx).ids() == []
 
 
+def test_sweep_takes_the_layers_of_a_base_whose_removal_was_cut_off(ctx: Context) -> None:
+    base = made(bases(ctx))
+    ctx.layout.base(base.id).root.rename(ctx.layout.bases / f".gone-{base.id}")
+    ctx.layout.layers.mkdir(parents=True)
+    (ctx.layout.layers / "0011223344556677.qcow2").touch()
+    sweep(ctx)
+    assert list(ctx.layout.layers.iterdir()) == []
+
+
 def test_sweep_ends_memory_without_a_base(roomy: Context) -> None:
     assert roomy.settings.memory
     roomy.settings.memory.mkdir(parents=True)

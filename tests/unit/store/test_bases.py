@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 
 import pytest
 
@@ -70,6 +72,34 @@ def test_base_cannot_go_while_somebody_uses_it(store: BaseStore) -> None:
     assert not store.remove_if_unused(base.id)
 
 
+def test_who_finds_another_at_the_removal_waits_for_its_end(ctx: Context, store: BaseStore) -> None:
+    """The other one may be killed before it sweeps the layers: then this one has to, and the base must not be there."""
+    base = made(store)
+    paths = ctx.layout.base(base.id)
+    other = locks.open_lock(paths.use_lock)
+    assert locks.try_lock(other)
+
+    def remove_slowly() -> None:
+        time.sleep(0.3)
+        paths.root.rename(ctx.layout.bases / f".gone-{base.id}")
+        os.close(other)
+
+    thread = threading.Thread(target=remove_slowly)
+    thread.start()
+    assert store.remove_if_unused(base.id)
+    thread.join()
+    assert store.ids() == []
+
+
+def test_what_another_began_to_remove_and_did_not_is_removed(ctx: Context, store: BaseStore) -> None:
+    base = made(store)
+    other = locks.open_lock(ctx.layout.base(base.id).use_lock)
+    assert locks.try_lock(other)
+    threading.Timer(0.3, os.close, [other]).start()
+    assert store.remove_if_unused(base.id)
+    assert store.ids() == []
+
+
 def test_base_that_has_gone_cannot_be_used(store: BaseStore) -> None:
     base = made(store)
     store.remove_if_unused(base.id)
@@ -81,7 +111,8 @@ def test_removal_that_was_cut_off_is_finished(ctx: Context, store: BaseStore) ->
     base = made(store)
     ctx.layout.base(base.id).root.rename(ctx.layout.bases / f".gone-{base.id}")
     assert store.ids() == []
-    store.sweep_removed()
+    assert store.sweep_removed()
+    assert not store.sweep_removed()
     assert list(ctx.layout.bases.iterdir()) == []
 
 
