@@ -392,7 +392,7 @@ def test_another_user_cannot_come_in_by_the_socket(cat: Cat) -> None:
         "door = socket.socket(socket.AF_UNIX)\n"
         "try: door.connect(sys.argv[1])\n"
         "except PermissionError: sys.exit(77)\n"
-        "print(door.recv(65536).decode())\n"
+        "print(b''.join(iter(lambda: door.recv(65536), b'')).decode())\n"
     )
     become = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "/usr/bin/python3", "-c"]
     assert subprocess.run([*become, program, str(path)], check=False).returncode == 77
