@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         NetworkInfo,
         OperationInfo,
         PortInfo,
+        RemovedInfo,
         SettingInfo,
         StatsInfo,
         TemplateInfo,
@@ -410,6 +411,59 @@ class App:
         from appcat.services.templates import build
 
         return describe_image(build(self.context, name))
+
+    def add_template(self, directory: Path) -> str:
+        """As the service; of this computer alone."""
+        from appcat.services.templates import add
+
+        return add(self.context, directory)
+
+    def export_template(self, name: str, target: Path) -> int:
+        """As the service; of this computer alone."""
+        from appcat.services.template_files import export_template
+
+        return export_template(self.context, name, target)
+
+    def export_vm(self, name: str, target: Path) -> int:
+        """As the service; of this computer alone."""
+        from appcat.services.template_files import export_vm
+
+        return export_vm(self.context, name, target)
+
+    def import_template(self, source: Path, name: str = "") -> ImageInfo:
+        """As the service; of this computer alone."""
+        from appcat.services.describe import describe_image
+        from appcat.services.template_files import import_template
+
+        return describe_image(import_template(self.context, source, name))
+
+    def show_template(self, name: str) -> TemplateInfo:
+        """As the service."""
+        from appcat.services.describe import describe_template
+        from appcat.services.templates import show
+
+        return describe_template(show(self.context, name))
+
+    def create_template(self, vm: str, name: str) -> ImageInfo:
+        """As the service."""
+        from appcat.services.describe import describe_image
+        from appcat.services.template_files import create
+
+        return describe_image(create(self.context, vm, name))
+
+    def delete_template(self, name: str) -> list[RemovedInfo]:
+        """As the service."""
+        from appcat.services.describe import describe_removed
+        from appcat.services.template_garbage import delete
+
+        return [describe_removed(removed) for removed in delete(self.context, name)]
+
+    def prune_templates(self) -> list[RemovedInfo]:
+        """As the service."""
+        from appcat.services.describe import describe_removed
+        from appcat.services.template_garbage import prune
+
+        return [describe_removed(removed) for removed in prune(self.context)]
 
     def list_settings(self) -> list[SettingInfo]:
         """As the service."""

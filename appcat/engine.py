@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         NetworkInfo,
         OperationInfo,
         PortInfo,
+        RemovedInfo,
         SettingInfo,
         StatsInfo,
         TemplateInfo,
@@ -283,6 +284,22 @@ class Home(Protocol):
 
     def build(self, name: str) -> ImageInfo:
         """Build a template's image from the packages of today."""
+        ...
+
+    def show_template(self, name: str) -> TemplateInfo:
+        """One template; raises NotFound."""
+        ...
+
+    def create_template(self, vm: str, name: str) -> ImageInfo:
+        """Make a template of a vm as it is now."""
+        ...
+
+    def delete_template(self, name: str) -> list[RemovedInfo]:
+        """Remove a template, or the image of one that came with appcat; what went. Raises Conflict in use."""
+        ...
+
+    def prune_templates(self) -> list[RemovedInfo]:
+        """Remove images and packages that nothing needs; what went."""
         ...
 
     def list_settings(self) -> list[SettingInfo]:

@@ -48,6 +48,10 @@ class Modules:
             self._add(name.replace("-", "_"), found)
         return found
 
+    def file(self, name: str) -> bytes:
+        """What the kernel package says of all its modules in the file ``name``."""
+        return (self._directory / name).read_bytes()
+
     def _add(self, name: str, found: dict[str, Module]) -> None:
         if name in found or (name in self._builtin and name not in self._files):
             return

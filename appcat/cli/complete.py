@@ -22,9 +22,12 @@ def complete_template(incomplete: str) -> list[str]:
         if is_remote():
             return [known["name"] for known in engine().list_templates() if known["name"].startswith(incomplete)]
         from appcat.build.catalog import template_names
-        from appcat.settings import templates_directory
+        from appcat.settings import Settings, templates_directory
+        from appcat.store.layout import Layout
+        from appcat.store.templates import TemplateStore
 
-        return [name for name in template_names(templates_directory()) if name.startswith(incomplete)]
+        own = TemplateStore(Layout(Settings.load()).templates).names()
+        return [name for name in (*template_names(templates_directory()), *own) if name.startswith(incomplete)]
     return []
 
 

@@ -30,6 +30,7 @@ _COMMANDS = {
     "rename": "vm_edit:rename",
     "clone": "vm_clone:clone",
     "flatten": "vm_clone:flatten",
+    "export": "template_file:export_vm",
     "label": "vm_edit:label",
     "port": "vm_port",
     "disk": "vm_disk",

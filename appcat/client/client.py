@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         NetworkInfo,
         OperationInfo,
         PortInfo,
+        RemovedInfo,
         SettingInfo,
         StatsInfo,
         TemplateInfo,
@@ -390,6 +391,23 @@ class Client:
     def build(self, name: str) -> ImageInfo:
         """An operation."""
         return cast("ImageInfo", self._follow(path("templates", check_name(name), "build"), {})["image"])
+
+    def show_template(self, name: str) -> TemplateInfo:
+        """One request."""
+        return cast("TemplateInfo", self._http.call("GET", path("templates", check_name(name))))
+
+    def create_template(self, vm: str, name: str) -> ImageInfo:
+        """An operation."""
+        return cast("ImageInfo", self._follow(path("templates"), {"vm": vm, "name": name})["image"])
+
+    def delete_template(self, name: str) -> list[RemovedInfo]:
+        """One request."""
+        answer = self._http.call("DELETE", path("templates", check_name(name)))
+        return cast("list[RemovedInfo]", answer["removed"])
+
+    def prune_templates(self) -> list[RemovedInfo]:
+        """One request."""
+        return cast("list[RemovedInfo]", self._http.call("POST", path("templates", "prune"), body={})["removed"])
 
     def list_settings(self) -> list[SettingInfo]:
         """One request."""

@@ -18,6 +18,7 @@ from appcat.model.shapes import (
     NetworkInfo,
     OperationInfo,
     PortInfo,
+    RemovedInfo,
     SettingInfo,
     TemplateInfo,
     VmInfo,
@@ -75,6 +76,12 @@ class TemplateList(TypedDict):
     """Templates, by name."""
 
     templates: list[TemplateInfo]
+
+
+class RemovedList(TypedDict):
+    """What gave its space back."""
+
+    removed: list[RemovedInfo]
 
 
 class SettingList(TypedDict):

@@ -87,6 +87,13 @@ class DiskBody(Body):
         return check_disk_size(self.size)
 
 
+class TemplateBody(Body):
+    """A template to be made of a vm."""
+
+    vm: Text = Field(examples=["web"])
+    name: Text = Field(description="1 to 63 of a-z, 0-9 and '-'.", examples=["web-base"])
+
+
 class SizeBody(Body):
     """The new size of a disk."""
 

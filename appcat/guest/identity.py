@@ -98,12 +98,18 @@ def statements(identity: Identity) -> list[str]:
         f"machine-id {identity.machine_id}",
         entropy_statement(identity.entropy),
         host_key_statement(identity.host_key, identity.ssh),
-        file_statement(0o600, f"{identity.home}/.ssh/authorized_keys", f"{identity.authorized_key}\n"),
+        _keys_statement(identity),
         file_statement(0o644, "/etc/hostname", f"{identity.hostname}\n"),
         file_statement(0o644, "/etc/resolv.conf", f"nameserver {USER_DNS}\n"),
         f"mac eth0 {identity.mac}",
         f"address eth0 {USER_GUEST}/{prefix} {USER_HOST}",
     ]
+
+
+def _keys_statement(identity: Identity) -> str:
+    """The guest program writes as root: a file of another account has to be readable for that."""
+    mode = 0o600 if identity.home == "/root" else 0o644
+    return file_statement(mode, f"{identity.home}/.ssh/authorized_keys", f"{identity.authorized_key}\n")
 
 
 def document(identifier: str, lines: Sequence[str]) -> str:

@@ -39,6 +39,8 @@ class EventKind(StrEnum):
     NETWORK_ATTACHED = "network.attached"  # of a vm: network, address
     NETWORK_DETACHED = "network.detached"  # of a vm: network, address
     TEMPLATE_BUILT = "template.built"  # template, image
+    TEMPLATE_CREATED = "template.created"  # template, image; of a vm: from
+    TEMPLATE_DELETED = "template.deleted"  # template
     CONFIG_CHANGED = "config.changed"  # key, value (None: forgotten)
     OPERATION_STARTED = "operation.started"  # id, verb, vms
     OPERATION_ENDED = "operation.ended"  # id, verb, vms, state

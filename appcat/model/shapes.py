@@ -226,11 +226,12 @@ class CopyInfo(TypedDict):
 
 
 class PackageInfo(TypedDict):
-    """A distribution package in an image."""
+    """A distribution package in an image; ``licenses`` are the short names that its copyright file declares."""
 
     name: str
     version: str
     sha256: str
+    licenses: list[str]
 
 
 class ImageFileInfo(TypedDict):
@@ -241,9 +242,18 @@ class ImageFileInfo(TypedDict):
     sha256: str
 
 
+class ImageDiskInfo(TypedDict):
+    """A disk that vms with an image have from the beginning: ``size`` bytes; None for ``file``: blank."""
+
+    name: str
+    size: int
+    file: ImageFileInfo | None
+
+
 class ImageInfo(TypedDict):
     """The manifest of a built image (``model.image.Image``); ``directory`` is where it lies on its host, ``guest`` the
-    level of its guest program: from 2 on its vms can be on private networks.
+    level of its guest program: from 2 on its vms can be on private networks. ``base`` is the template that it was built
+    on, or empty.
     """
 
     template: str
@@ -260,17 +270,37 @@ class ImageInfo(TypedDict):
     memory: int
     packages: list[PackageInfo]
     guest: int
+    disks: list[ImageDiskInfo]
+    base: str
+    description: str
     directory: NotRequired[str]
 
 
 class TemplateInfo(TypedDict):
-    """A recipe, and the image built from it as it is now; ``problem`` says why it cannot be used."""
+    """A template, and its image as the recipe is now; ``problem`` says why it cannot be used.
+
+    ``own``: it did not come with appcat. ``vms`` start from its image. ``size`` bytes would travel, ``used`` are taken
+    on the host, what can be made again included; of those ``shared`` are also layers that vms stand on.
+    """
 
     name: str
     description: str
     directory: str
     problem: str
+    own: bool
+    vms: list[str]
+    size: int
+    used: int
+    shared: int
     image: ImageInfo | None
+
+
+class RemovedInfo(TypedDict):
+    """Something that was removed: an image, a template, packages; ``size`` in bytes on the host."""
+
+    kind: str
+    what: str
+    size: int
 
 
 class MemberInfo(TypedDict):

@@ -17,6 +17,9 @@ SCHEMA = 3
 LOCAL_NODE = "local"
 LARGEST_CPUS = 64
 DISK_SLOTS = 8
+# The disk with the root file system, of guests that have one; at the end, so that it moves no other.
+ROOT_DISK = "root"
+ROOT_SLOT = DISK_SLOTS - 1
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -137,6 +140,11 @@ class Vm:
     def inner_name(self) -> str:
         """What the guest calls itself."""
         return self.hostname or self.name
+
+    @property
+    def root_disk(self) -> Disk | None:
+        """The disk that its root file system is on; None where that is in memory."""
+        return next((disk for disk in self.disks if disk.slot == ROOT_SLOT and disk.name == ROOT_DISK), None)
 
     @property
     def ssh_forward(self) -> PortForward:

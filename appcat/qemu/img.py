@@ -30,6 +30,12 @@ def copy(source: Path, target: Path, check: Check = unchecked) -> None:
     _run("copying", target, ["convert", "-f", "qcow2", "-O", "qcow2", "-o", "compat=1.1", source, target], check)
 
 
+def compress(source: Path, target: Path, check: Check = unchecked) -> None:
+    """Copy what the qcow2 ``source`` shows to a qcow2 whose clusters are compressed; raises as ``copy``."""
+    options = ["-c", "-f", "qcow2", "-O", "qcow2", "-o", "compat=1.1,compression_type=zstd"]
+    _run("compressing", target, ["convert", *options, source, target], check)
+
+
 def merge_down_to(path: Path, bottom: Path | None, check: Check = unchecked) -> None:
     """Have the overlay ``path`` stand right on ``bottom``, or on nothing, taking in all that was between.
 

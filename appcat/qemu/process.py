@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 LOG_TAIL_BYTES = 4096
 
+# <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
 # <linux/pidfd.h>: PIDFD_GET_INFO with PIDFD_INFO_EXIT gives a stranger's exit status from Linux 6.15 on.
 _PIDFD_GET_INFO = 0xC050FF0B
 _PIDFD_INFO_EXIT = 1 << 3
@@ -57,6 +59,19 @@ def spawn(argv: Sequence[str], log_path: Path, inherit: Sequence[int]) -> subpro
         if isinstance(error, FileNotFoundError) and error.filename == argv[0]:
             raise MissingTool(f"{program} is not installed", hint=install_hint(program)) from error
         raise from_os_error(error, "starting QEMU") from error
+
+
+def ending_with_parent() -> Callable[[], None] | None:
+    """What a child that must not outlive this process does before it becomes its program: on Linux it has itself
+    killed when the thread that started it ends. None elsewhere.
+    """
+    import ctypes
+    import sys
+
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl  # found now: between fork and exec nothing may be loaded
+    return lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def output_of(log_path: Path) -> str:

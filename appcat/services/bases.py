@@ -172,6 +172,6 @@ def sweep_layers(ctx: Context) -> None:
     if not ctx.layout.layers.is_dir():
         return
     with locks.hold(ctx.layout.home_lock, "sweep layers"):
-        disks = ctx.store.disk_files()
+        disks = [*ctx.store.disk_files(), *bases(ctx).disk_files()]
         kept = [disk.file for found in bases(ctx).all() for disk in found.vm.disks]
         layers(ctx).sweep(disks, kept)

@@ -42,7 +42,7 @@ def clone_disks(
     Raises InsufficientSpace, Busy before anything is made.
     """
     check_space(ctx.layout.home, sum(_size(ctx, source, kind) for _ in names))
-    with _frozen_disks(ctx, source.name, kind) as (vm, files):
+    with frozen_disks(ctx, source.name, kind) as (vm, files):
         outcomes = tuple(_on_disk(ctx, vm, files, name, kind, networks) for name in names)
     sweep_layers(ctx)
     inform_of(ctx, outcomes)
@@ -70,7 +70,7 @@ def _on_disk(
 
 
 @contextlib.contextmanager
-def _frozen_disks(ctx: Context, name: str, kind: CloneKind) -> Iterator[tuple[Vm, list[Path]]]:
+def frozen_disks(ctx: Context, name: str, kind: CloneKind) -> Iterator[tuple[Vm, list[Path]]]:
     """A vm whose disks do not change in the block, and the files with their contents."""
     with changing(ctx, name, "clone") as vm:
         if is_alive(ctx, name):

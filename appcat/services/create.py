@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import psutil
 
-from appcat.errors import InvalidInput
 from appcat.guest.identity import SshKey
 from appcat.model.config import parse_cpus, parse_restart
 from appcat.model.event import EventKind
@@ -18,12 +19,12 @@ from appcat.model.name import check_name
 from appcat.model.network import Joining, parse_networks
 from appcat.model.port import SSH_PORT, PortForward, check_distinct
 from appcat.model.size import parse_memory
-from appcat.model.vm import Disk, Nic, RestartPolicy, TemplateRef, Vm, check_cpus, check_disk_name, free_slot
-from appcat.qemu import img
+from appcat.model.vm import Nic, RestartPolicy, TemplateRef, Vm, check_cpus
 from appcat.services import addresses, config, neighbours, ssh_config, templates
 from appcat.services.admission import check_space, check_total_memory
 from appcat.services.context import Context, now, user_name
 from appcat.services.events import record
+from appcat.services.image_disks import check_distinct_disks, image_layers, make_disks, plan_disks
 from appcat.services.keys import user_key
 from appcat.services.operations import tracked
 from appcat.services.spots import Spots
@@ -79,17 +80,20 @@ def create(ctx: Context, request: CreateRequest) -> Vm:
     return vm
 
 
-def make(ctx: Context, request: CreateRequest, *, durable: bool = True) -> Vm:
+def make(ctx: Context, request: CreateRequest, *, durable: bool = True, below: Mapping[str, Path] | None = None) -> Vm:
     """As ``create``, for a request that is complete and checked; the vms on its networks are not told of it yet.
 
-    One that is not ``durable`` survives a power failure once it was synced (``VmStore.sync``).
+    One that is not ``durable`` survives a power failure once it was synced (``VmStore.sync``). ``below`` are the
+    layers that its disks stand on, by name, where those are not the image's.
     """
-    image = templates.ensure(ctx, template_of(request)).image
+    stored = templates.ensure(ctx, template_of(request))
+    plan_disks(request.disks, stored.image)
     user_key(ctx)
     make_private_directory(ctx.layout.vms)
     with locks.hold(ctx.layout.home_lock, f"create {request.name}", check=ctx.check):
-        vm = _plan(ctx, request, image)
-        ctx.store.add(vm, lambda paths: _prepare(ctx, paths, vm), durable=durable)
+        vm = _plan(ctx, request, stored.image)
+        below = image_layers(ctx, stored) if below is None else below
+        ctx.store.add(vm, lambda paths: _prepare(ctx, paths, vm, below), durable=durable)
     record(ctx, EventKind.VM_CREATED, vm, template=vm.template.name)
     return vm
 
@@ -124,7 +128,7 @@ def check_request(ctx: Context, request: CreateRequest) -> None:
         raise already_exists(request.name)
     templates.find(ctx, template_of(request))
     check_distinct(request.ports)
-    _disks(request)
+    check_distinct_disks(request.disks)
     addresses.check(ctx, request.networks or ())
     if request.cpus is not None:
         check_cpus(request.cpus, psutil.cpu_count() or 1)
@@ -147,7 +151,7 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
         login=image.login,
         ssh_port=SSH_PORT,  # until it has a spot
         nics=(Nic(addresses.random_mac()),),
-        disks=_disks(request),
+        disks=plan_disks(request.disks, image),
         ports=request.ports,
         restart=request.restart or RestartPolicy.NO,
         autostart=request.autostart,
@@ -158,19 +162,9 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
     return Spots(ctx).give(vm)
 
 
-def _disks(request: CreateRequest) -> tuple[Disk, ...]:
-    disks: tuple[Disk, ...] = ()
-    for name, size in request.disks:
-        if any(disk.name == check_disk_name(name) for disk in disks):
-            raise InvalidInput(f"two disks are called {name}", hint="give each a name: --disk NAME=SIZE")
-        disks += (Disk(name, f"{name}.qcow2", size, free_slot(disks)),)
-    return disks
-
-
-def _prepare(ctx: Context, paths: VmPaths, vm: Vm) -> None:
+def _prepare(ctx: Context, paths: VmPaths, vm: Vm, below: Mapping[str, Path]) -> None:
     make_private_directory(paths.disks)
-    for disk in vm.disks:
-        img.create(paths.disks / disk.file, disk.size)
+    make_disks(vm.disks, paths.disks, below)
     write_keys(ctx, paths, vm, SshKey.generate())
 
 

@@ -20,6 +20,7 @@ from appcat.model.shapes import (
     ImageInfo,
     OperationInfo,
     PortInfo,
+    RemovedInfo,
     SettingInfo,
     StatsInfo,
     TemplateInfo,
@@ -31,6 +32,7 @@ from appcat.model.vm import Vm, place_names
 from appcat.services.context import Context
 from appcat.services.listening import Listening
 from appcat.services.places import Outlook, Place
+from appcat.store.files import disk_usage, shared_usage
 
 if TYPE_CHECKING:
     from appcat.model.event import Event
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from appcat.services.disks import DiskUse
     from appcat.services.doctor import Check
     from appcat.services.stats import Usage
+    from appcat.services.template_garbage import Removed
     from appcat.services.templates import KnownTemplate
     from appcat.services.verify import Facts
     from appcat.store.images import StoredImage
@@ -173,14 +176,25 @@ def describe_image(stored: StoredImage) -> ImageInfo:
 
 
 def describe_template(known: KnownTemplate) -> TemplateInfo:
-    """A recipe and its image, if there is one."""
+    """A template and its image, if there is one."""
+    stored = known.image
     return {
         "name": known.name,
         "description": known.description,
         "directory": str(known.directory),
         "problem": known.problem,
-        "image": cast(ImageInfo, encode(known.image.image)) if known.image else None,
+        "own": known.own,
+        "vms": list(known.vms),
+        "size": stored.image.compressed_size if stored else 0,
+        "used": disk_usage(stored.directory) if stored else 0,
+        "shared": shared_usage(stored.directory) if stored else 0,
+        "image": describe_image(stored) if stored else None,
     }
+
+
+def describe_removed(removed: Removed) -> RemovedInfo:
+    """Something that gave its space back."""
+    return cast(RemovedInfo, asdict(removed))
 
 
 def describe_setting(setting: Setting, *, whole: bool = False) -> SettingInfo:

@@ -17,7 +17,7 @@ from appcat.errors import AlreadyExists, AppcatError, InvalidInput, NotFound, Wr
 from appcat.model.event import EventKind
 from appcat.model.machine import nic_port
 from appcat.model.size import format_size
-from appcat.model.vm import Disk, Vm, check_disk_name, free_slot
+from appcat.model.vm import ROOT_DISK, Disk, Vm, check_disk_name, free_slot
 from appcat.qemu import img
 from appcat.qemu.argv import disk_device, disk_id, disk_node
 from appcat.qemu.hotplug import free_ports, take_out
@@ -80,6 +80,12 @@ def add_disk(ctx: Context, name: str, disk_name: str, size: int) -> Vm:
     Raises AlreadyExists, InvalidInput, InsufficientSpace, NotFound, Broken, Busy, MonitorError.
     """
     check_disk_name(disk_name)
+    if disk_name == ROOT_DISK:
+        raise InvalidInput(
+            f"{ROOT_DISK} is the name of the disk that a guest starts from",
+            hint="give the new disk another name",
+            code="invalid-name",
+        )
     with _changing(ctx, name, "disk add") as vm:
         if any(disk.name == disk_name for disk in vm.disks):
             raise AlreadyExists(f"{name} has a disk {disk_name} already", hint=f"see 'appcat vm disk list {name}'")
@@ -108,6 +114,12 @@ def remove_disk(ctx: Context, name: str, disk_name: str) -> Vm:
     """
     with _changing(ctx, name, "disk remove") as vm:
         disk = find_disk(vm, disk_name)
+        if disk is vm.root_disk:
+            raise InvalidInput(
+                f"{name} starts from its disk {disk_name}: it cannot be removed",
+                hint=f"if you do not need the vm any more: appcat vm delete {name}",
+                code="root-disk",
+            )
         if is_alive(ctx, name):
             _unplug(ctx, vm, disk)
         changed = dataclasses.replace(vm, disks=tuple(other for other in vm.disks if other is not disk))
@@ -249,7 +261,8 @@ def _unplug(ctx: Context, vm: Vm, disk: Disk) -> None:
 
 def _unmount(ctx: Context, vm: Vm, disk: Disk) -> None:
     """Have the guest unmount the disk; raises WrongState when it is in use, with the guest's own words."""
-    status, output = run_quietly(ctx, vm.name, ["sh", "-c", _UNMOUNT, "sh", disk.name])
+    become = [] if vm.login == "root" else ["sudo", "-n"]
+    status, output = run_quietly(ctx, vm.name, [*become, "sh", "-c", _UNMOUNT, "sh", disk.name])
     if status != 0:
         raise WrongState(
             f"disk {disk.name} is in use in {vm.name}",

@@ -48,10 +48,12 @@ def wiring_of(
     ports: Sequence[SwitchPort] = (),
     internet: bool = True,
     forwards: Sequence[PortForward] = (),
+    disks: Sequence[Path] | None = None,
 ) -> Wiring:
-    """What one run of ``vm`` is connected to: sockets in ``runtime``, logs in ``files``, the vm's own disks, and
-    ``ports`` of the switch, one for each of its networks.
+    """What one run of ``vm`` is connected to: sockets in ``runtime``, logs in ``files``, the vm's own disks unless
+    others are given, and ``ports`` of the switch, one for each of its networks.
     """
+    own = [ctx.layout.vm(vm.name).disks / disk.file for disk in vm.disks]
     return Wiring(
         monitor=runtime.monitor,
         status=runtime.status,
@@ -62,7 +64,7 @@ def wiring_of(
         console_log=files.console_log,
         identity=files.identity,
         shares=tuple(runtime.share(slot) for slot in range(SHARE_SLOTS)),
-        disks=tuple(ctx.layout.vm(vm.name).disks / disk.file for disk in vm.disks),
+        disks=tuple(own if disks is None else disks),
         purpose=purpose,
         memory=memory,
         plugged=plugged or {},

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from appcat.errors import InsufficientSpace
+from collections.abc import Collection
+
+from appcat.errors import AppcatError, InsufficientSpace
 from appcat.model.image import Image
 from appcat.model.machine import HOTPLUG_PORTS
 from appcat.model.vm import Vm
 from appcat.services import guests, keeping, neighbours, templates
 from appcat.services.admission import check_clones, check_memory, check_number, check_port
+from appcat.services.bases import layers
 from appcat.services.begin import begin
 from appcat.services.context import Context
 from appcat.services.create import (
@@ -49,7 +52,7 @@ def run(
     elif instant:
         try:
             return _run_warm(ctx, request)
-        except InsufficientSpace as error:
+        except (InsufficientSpace, _ColdError) as error:
             ctx.progress(f"{request.name} starts cold: {error.message}", 0, 0)
     if request.memory is not None:
         check_memory(ctx, request.memory)
@@ -78,17 +81,24 @@ def _run_cold(ctx: Context, request: CreateRequest, ready_within: float, remove:
         raise
 
 
+class _ColdError(AppcatError):
+    """A warm template is no help."""
+
+
 def _run_warm(ctx: Context, request: CreateRequest) -> Vm:
     """A vm that fails to begin is gone again: it never was one."""
     stored = templates.ensure(ctx, template_of(request))
+    if larger := {disk.name for disk in stored.image.disks} & set(dict(request.disks)):
+        raise _ColdError(f"a warm template's disk {min(larger)} has the size it has")
     cpus, memory = _size(stored.image, request)
     check_clones(ctx, [memory])
     with warm_base(ctx, stored, cpus, memory, len(request.networks or ())) as (base, use):
-        vm = make(ctx, request, durable=False)
+        below = {disk.name: layers(ctx).path(disk.file) for disk in base.vm.disks}
+        vm = make(ctx, request, durable=False, below=below)
         try:
             with locks.hold(ctx.layout.vm(vm.name).op_lock, "run"):
                 vm = begin(ctx, vm, base, use)
-                _plug_disks(ctx, vm)
+                _plug_disks(ctx, vm, set(below))
         except BaseException:
             _delete(ctx.undisturbed(), vm.name)
             raise
@@ -97,12 +107,15 @@ def _run_warm(ctx: Context, request: CreateRequest) -> Vm:
     return vm
 
 
-def _plug_disks(ctx: Context, vm: Vm) -> None:
-    """A warm template has no disks. A guest that cannot mount them is of no use: what it writes there would be lost."""
-    if vm.disks:
+def _plug_disks(ctx: Context, vm: Vm, there: Collection[str]) -> None:
+    """A warm template has only the image's disks. A guest that cannot mount the others is of no use: what it writes
+    there would be lost.
+    """
+    others = [disk for disk in vm.disks if disk.name not in there]
+    if others:
         from appcat.services.disks import plug
 
-        plug(ctx, vm, vm.disks)
+        plug(ctx, vm, others)
         guests.announce_disks(ctx, vm)
 
 

@@ -26,7 +26,7 @@ from appcat.services.delete import delete
 from appcat.services.host_service import Service
 from appcat.settings import Settings
 from appcat.store import locks
-from appcat.store.files import remove_tree, unlink, write_atomic
+from appcat.store.files import disk_usage, remove_tree, unlink, write_atomic
 from appcat.store.layout import CREATE_PREFIX, DELETE_PREFIX, Layout, VmPaths
 from appcat.switch import client as switch
 
@@ -199,21 +199,6 @@ def _has_vm_files(path: Path) -> bool:
 def _vm_directories(ctx: Context) -> list[Path]:
     entries = [] if ctx.layout.vms.is_symlink() else _entries(ctx.layout.vms)
     return [path for path in entries if _is_vm(path) and not path.name.startswith(".")]
-
-
-def disk_usage(path: Path) -> int:
-    """Bytes that a file, or a directory with all below it, takes on disk; links are not followed."""
-    total = 0
-    for place in [path, *_below(path)]:
-        with contextlib.suppress(OSError):
-            total += place.lstat().st_blocks * 512
-    return total
-
-
-def _below(path: Path) -> Iterator[Path]:
-    if not path.is_symlink():
-        for directory, directories, files in os.walk(path):
-            yield from (Path(directory, name) for name in (*directories, *files))
 
 
 # --- processes -------------------------------------------------------------------------------------------------------

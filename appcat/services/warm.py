@@ -29,18 +29,19 @@ from appcat.model.vm import Nic, TemplateRef, Vm
 from appcat.qemu import argv, migration, process
 from appcat.services import cables, guests, keeping, machines
 from appcat.services.addresses import random_mac
-from appcat.services.bases import bases, budget, dig_holes, memory_taken, place_memory
+from appcat.services.bases import bases, budget, dig_holes, layers, memory_taken, place_memory
 from appcat.services.cables import Cables
 from appcat.services.context import Context, now
+from appcat.services.image_disks import image_layers, make_disks, plan_disks
 from appcat.store import locks
-from appcat.store.files import remove_tree, write_atomic
+from appcat.store.files import make_private_directory, remove_tree, write_atomic
 from appcat.store.images import StoredImage
 from appcat.store.layout import BasePaths
 
 log = logging.getLogger(__name__)
 
 MAKING_PATIENCE = 600.0
-BOOT_PATIENCE = 180.0
+BOOT_PATIENCE = 300.0
 
 
 @contextlib.contextmanager
@@ -84,11 +85,12 @@ def _find(ctx: Context, key: str) -> tuple[Base, int] | None:
 def key_of(ctx: Context, vm: Vm, stored: StoredImage) -> str:
     """A digest of all that a warm template depends on: the command line says most of it."""
     nowhere = BasePaths(Path("/"), None)
+    disks = [Path("/") for _ in vm.disks]
     places = tuple(dataclasses.replace(place, mac="") for place in vm.networks)
     fixed = dataclasses.replace(vm, uuid="", nics=(Nic(""),), networks=places)
     ports = cables.shapes(ctx, places)
     wiring = machines.wiring_of(
-        ctx, fixed, ctx.layout.runtime(""), nowhere, Purpose.FOUNT, memory=Path("/"), ports=ports
+        ctx, fixed, ctx.layout.runtime(""), nowhere, Purpose.FOUNT, memory=Path("/"), ports=ports, disks=disks
     )
     command = argv.argv(fixed, machines.boot_of(stored), wiring, ctx.host)
     facts = [command, stored.image.digest, ctx.host.qemu.version]
@@ -109,6 +111,7 @@ def _vm(stored: StoredImage, cpus: int, memory: int, networks: int) -> Vm:
         login=image.login,
         ssh_port=1,
         nics=(Nic(random_mac()),),
+        disks=plan_disks((), image),
         networks=tuple(_nowhere(slot) for slot in range(networks)),
     )
 
@@ -139,17 +142,37 @@ def _make(ctx: Context, vm: Vm, stored: StoredImage, identifier: str, paths: Bas
     machines.claim_runtime(runtime)
     identity = [*statements(_identity(vm, stored)), hosts_statement(hosts(vm.name))]
     write_atomic(paths.identity, document("boot", identity), durable=False)
+    disks = _lay_disks(ctx, vm, stored, paths)
     with cables.laid(ctx, identifier, vm.networks) as laid:
-        wiring = machines.wiring_of(ctx, vm, runtime, paths, Purpose.FOUNT, memory=memory, ports=laid.wiring)
+        wiring = machines.wiring_of(
+            ctx, vm, runtime, paths, Purpose.FOUNT, memory=memory, ports=laid.wiring, disks=disks
+        )
         child = _spawn(ctx, argv.argv(vm, machines.boot_of(stored), wiring, ctx.host), identifier, paths, laid)
     try:
         _boot_and_save(ctx, vm, identifier, paths, child)
     finally:
-        child.kill()  # a guest without disks: nothing is lost
+        child.kill()  # its disk is whole: it was flushed when the guest was halted
         child.wait()
         remove_tree(runtime.root)
         if laid.backend:
             cables.forget(ctx, identifier)
+    with locks.hold(ctx.layout.home_lock, f"warm {vm.template.name}", check=ctx.check):
+        frozen = [
+            dataclasses.replace(disk, file=layers(ctx).add(path).name)
+            for disk, path in zip(vm.disks, disks, strict=True)
+        ]
+        return _publish(ctx, dataclasses.replace(vm, disks=tuple(frozen)), identifier, memory, key, laid.backend)
+
+
+def _lay_disks(ctx: Context, vm: Vm, stored: StoredImage, paths: BasePaths) -> list[Path]:
+    """The disks that the image wants, in the directory of the base to be."""
+    make_private_directory(paths.disks)
+    with locks.hold(ctx.layout.home_lock, f"warm {vm.template.name}", check=ctx.check):
+        make_disks(vm.disks, paths.disks, image_layers(ctx, stored))
+    return [paths.disks / disk.file for disk in vm.disks]
+
+
+def _publish(ctx: Context, vm: Vm, identifier: str, memory: Path, key: str, backend: str) -> Base:
     base = Base(
         id=identifier,
         created=now(),
@@ -160,7 +183,7 @@ def _make(ctx: Context, vm: Vm, stored: StoredImage, identifier: str, paths: Bas
         memory=str(memory),
         memory_used=dig_holes(memory),
         warm=key,
-        backend=laid.backend,
+        backend=backend,
     )
     bases(ctx).publish(base)
     return base

@@ -38,6 +38,10 @@ class BaseStore:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
         return []
 
+    def disk_files(self) -> list[Path]:
+        """Disks in the directories of bases: of those being made, nothing else says what they stand on."""
+        return [path for identifier in self.ids() for path in self._layout.base(identifier).disks.glob("*.qcow2")]
+
     def load(self, identifier: str) -> base.Base | None:
         """The base, or None when it is being made, gone or damaged."""
         try:

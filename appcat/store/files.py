@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from appcat.errors import Unavailable, from_os_error
@@ -160,3 +161,23 @@ def unlink(path: Path) -> None:
     """Remove a file that may be gone already."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes that a file, or a directory with all below it, takes on disk; links are not followed."""
+    total = 0
+    for place in [path, *_below(path)]:
+        with contextlib.suppress(OSError):
+            total += place.lstat().st_blocks * 512
+    return total
+
+
+def shared_usage(directory: Path) -> int:
+    """Bytes of the files in a directory that have another name elsewhere: they stay when the directory goes."""
+    return sum(status.st_blocks * 512 for path in directory.iterdir() if (status := path.stat()).st_nlink > 1)
+
+
+def _below(path: Path) -> Iterator[Path]:
+    if not path.is_symlink():
+        for directory, directories, files in os.walk(path):
+            yield from (Path(directory, name) for name in (*directories, *files))

@@ -7,6 +7,7 @@
         image.json              the manifest (``model.image.Image``)
         kernel initramfs        what makes it up, compressed
         vmlinux rootfs          the same decompressed: what machines start from
+        root.qcow2              a compressed root disk, where the root is not in memory
       recipes/FINGERPRINT       text: the digest of the image that was built from this recipe
       recipes/FINGERPRINT.lock  held by the one process that builds it
       staging/FINGERPRINT/      an image being built; left over when its builder died, swept by the next one
@@ -14,8 +15,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ from pathlib import Path
 from appcat.checks import Check, unchecked
 from appcat.errors import AppcatError, Broken, Busy, NotFound, from_os_error
 from appcat.model.image import Image, ImageFile, image_from_json, image_to_json
-from appcat.store.files import make_private_directory, remove_tree, sync_directory, write_atomic
+from appcat.store.files import make_private_directory, remove_tree, sync_directory, unlink, write_atomic
 from appcat.store.locks import lock_within, open_lock, try_lock
 
 MANIFEST = "image.json"
@@ -32,9 +35,12 @@ KERNEL = "kernel"
 INITRAMFS = "initramfs"
 VMLINUX = "vmlinux"
 ROOTFS = "rootfs"
+DISK = "root.qcow2"
 _RECIPES = "recipes"
 _STAGING = "staging"
 _LOCK_SUFFIX = ".lock"
+_GONE = "gone-"
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 BUILD_WAIT = 3600.0
 
@@ -66,6 +72,11 @@ class StoredImage:
         """The initial file system to start a machine with: decompressed."""
         return self.directory / self.image.rootfs.name
 
+    def disk(self, name: str) -> Path | None:
+        """What vms' disks of this name stand on; None for one that is blank, or that it has not."""
+        found = next((disk.file for disk in self.image.disks if disk.name == name), None)
+        return self.directory / found.name if found else None
+
 
 class ImageStore:
     """Images below ``root`` (``CACHE/images``)."""
@@ -75,24 +86,12 @@ class ImageStore:
 
     def get(self, digest: str) -> StoredImage:
         """The image called ``digest``; raises NotFound, or Broken when files are missing or of the wrong size."""
-        directory = self._root / digest
-        try:
-            image = image_from_json((directory / MANIFEST).read_text())
-        except FileNotFoundError as error:
-            raise NotFound(f"image {digest[:12]} is not in the cache", hint="run 'appcat template build'") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise Broken(f"image {digest[:12]} cannot be read: {error}", hint="run 'appcat template build'") from error
-        stored = StoredImage(image, directory)
-        for file in image.files:
-            _check_size(stored, file)
-        return stored
+        return read_image(self._root / digest)
 
     def verify(self, digest: str) -> StoredImage:
         """Like ``get``, and every byte is compared with the manifest's checksums; raises Broken."""
         stored = self.get(digest)
-        for file in stored.image.files:
-            if file_sha256(stored.directory / file.name) != file.sha256:
-                raise _damaged(stored, file)
+        verify_image(stored)
         return stored
 
     def find(self, fingerprint: str) -> StoredImage | None:
@@ -151,6 +150,27 @@ class ImageStore:
         write_atomic(self._root / _RECIPES / fingerprint, image.digest + "\n", mode=0o644)
         return self.get(image.digest)
 
+    def remove(self, digest: str) -> None:
+        """Remove an image, and what says that recipes gave it."""
+        for recipe in (self._root / _RECIPES).glob("*"):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if recipe.suffix != _LOCK_SUFFIX and recipe.read_text().strip() == digest:
+                    unlink(recipe)
+        gone = self._root / _STAGING / f"{_GONE}{digest}"
+        make_private_directory(gone.parent)
+        remove_tree(gone)
+        with contextlib.suppress(FileNotFoundError):
+            (self._root / digest).rename(gone)  # at once for whoever looks; what a kill leaves of it is swept
+        remove_tree(gone)
+
+    def directories(self) -> list[Path]:
+        """Where images are, sound or not."""
+        return sorted(path for path in self._root.glob("*") if _DIGEST.fullmatch(path.name))
+
+    def sweep(self) -> None:
+        """Remove what builders that died have left."""
+        self._sweep()
+
     def _is_sound(self, digest: str) -> bool:
         try:
             self.verify(digest)
@@ -162,6 +182,9 @@ class ImageStore:
         """Remove what builders that died have left in staging."""
         staging = self._root / _STAGING
         for leftover in staging.iterdir() if staging.is_dir() else ():
+            if leftover.name.startswith(_GONE):
+                remove_tree(leftover)
+                continue
             descriptor = open_lock(self._lock(leftover.name))
             try:
                 if try_lock(descriptor):
@@ -171,6 +194,28 @@ class ImageStore:
 
     def _lock(self, fingerprint: str) -> Path:
         return self._root / _RECIPES / (fingerprint + _LOCK_SUFFIX)
+
+
+def read_image(directory: Path) -> StoredImage:
+    """The image in ``directory``; raises NotFound, or Broken when files are missing or of the wrong size."""
+    name = directory.name[:12]
+    try:
+        image = image_from_json((directory / MANIFEST).read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"image {name} is not in the cache", hint="run 'appcat template build'") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise Broken(f"image {name} cannot be read: {error}", hint="run 'appcat template build'") from error
+    stored = StoredImage(image, directory)
+    for file in image.files:
+        _check_size(stored, file)
+    return stored
+
+
+def verify_image(stored: StoredImage) -> None:
+    """Compare every byte with the manifest's checksums; raises Broken."""
+    for file in stored.image.files:
+        if file_sha256(stored.directory / file.name) != file.sha256:
+            raise _damaged(stored, file)
 
 
 def describe_file(path: Path) -> ImageFile:

@@ -8,9 +8,11 @@ allocation lock.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -42,6 +44,30 @@ class LayerStore:
             sync_directory(self._root)
         except OSError as error:
             raise from_os_error(error, f"freezing {disk.name}") from error
+        return layer
+
+    def adopt(self, file: Path, name: str) -> Path:
+        """Make an image's disk the layer called ``name``, unless it is one already; raises as ``add``.
+
+        It is another name of the same file where home and cache share a file system, else a copy.
+        """
+        make_private_directory(self._root)
+        layer = self._root / f"{name}{SUFFIX}"
+        if layer.exists():
+            return layer
+        new = self._root / f".{secrets.token_hex(8)}"
+        try:
+            try:
+                os.link(file, new)
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                    raise
+                shutil.copyfile(file, new)
+            new.replace(layer)
+            sync_directory(self._root)
+        except OSError as error:
+            unlink(new)
+            raise from_os_error(error, f"taking over {file.name}") from error
         return layer
 
     def chain(self, disk: Path) -> list[Path]:

@@ -34,6 +34,7 @@
         qemu.log                QEMU's own standard error, of the last start
         freezing                empty; only while the vm is being frozen
       vms/.create-* .delete-*   a vm being made or removed; swept when its maker is gone
+      templates/NAME/           a template of this home's own (``store.templates``)
       networks/NAME.json        a private network (``model.network.Network``)
       layers/frozen/disks/ID.qcow2   a frozen disk: overlays in vms and other layers stand on it, nobody writes to it
       bases/ID/                 a frozen running vm, for instant clones to begin in
@@ -236,6 +237,11 @@ class BasePaths:
         return self.root / "memory"
 
     @property
+    def disks(self) -> Path:
+        """The disks of a guest that is powered on to be frozen; as deep as vms' disks are (see ``layers``)."""
+        return self.root / "disks"
+
+    @property
     def use_lock(self) -> Path:
         """Held, shared, by every QEMU that maps the memory."""
         return self.root / "use.lock"
@@ -394,6 +400,11 @@ class Layout:
     def layers(self) -> Path:
         """Frozen disks; as deep as vms' disks are: a layer is a hard link of one and names what is below relatively."""
         return self.home / "layers" / "frozen" / "disks"
+
+    @property
+    def templates(self) -> Path:
+        """Templates of this home's own."""
+        return self.home / "templates"
 
     @property
     def bases(self) -> Path:

@@ -24,9 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 _AUTHOR = "the message alone says which line of the recipe its author has to correct"
 _READER = "knows no path: config and delete say what to do about their file; VmStore.load does not yet"
 _KEY_FILE = "knows no path; keys.user_key hints for the home's key, the guest's host key has no remedy but a new vm"
+_IMPORT = "template import names the file and says what to do"
 NO_HINT: dict[tuple[str, str], str] = {
     ("appcat/build/recipe.py", ""): _AUTHOR,
-    ("appcat/model/template.py", "{source} is not TOML"): _AUTHOR,
+    ("appcat/model/template.py", "{source}: "): _AUTHOR,
+    ("appcat/model/table.py", "{source} is not TOML"): _AUTHOR,
+    ("appcat/build/packing.py", "the initial file system"): _IMPORT,
+    ("appcat/services/template_files.py", "{m"): _IMPORT,
+    ("appcat/services/run.py", "a warm template's disk"): "no error: run says so and starts cold",
     ("appcat/model/codec.py", ""): _READER,
     ("appcat/model/vm.py", "vm.json: "): _READER,
     ("appcat/store/networks.py", "{name}.json"): "load adds the path to mend",

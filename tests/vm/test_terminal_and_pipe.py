@@ -60,6 +60,7 @@ class Case:
     piped_says: str | None = None
     apart: bool = False
     unasked: str = ""
+    after_files: tuple[str, ...] = ()  # of the user's directory, to be removed
 
 
 YES = (("[y/N] ", "y\r"),)
@@ -138,6 +139,21 @@ CASES: dict[str, Case] = {
     "network delete": Case("lab", before=("network create lab",), says="lab"),
     "template list": Case(says="pico"),
     "template build": Case("pico", listed=False, says="pico"),
+    "template show": Case("pico", says="busybox-static"),
+    "template create": Case("mine --from idle", after=("template delete mine",), listed=False, says="mine"),
+    "template export": Case("pico {tmp}/pico.appcat", after_files=("pico.appcat",), listed=False, says="MiB"),
+    "template import": Case(
+        "{tmp}/idle.appcat --name mine",
+        before=("vm export idle {tmp}/idle.appcat",),
+        after=("template delete mine",),
+        after_files=("idle.appcat",),
+        says="mine",
+    ),
+    "template delete": Case(
+        "mine", before=("template create mine --from idle",), keys=YES, says="template mine", unasked="--yes"
+    ),
+    "template prune": Case(says="nothing to remove", apart=True),
+    "vm export": Case("idle {tmp}/idle.appcat", after_files=("idle.appcat",), listed=False, says="MiB"),
     "config list": Case(says="SETTING"),
     "config get": Case("cpus", before=("config set cpus 1",), after=("config unset cpus",), says="1"),
     "config set": Case("cpus 1", after=("config unset cpus",)),
@@ -265,6 +281,8 @@ def tried(name: str, home: Cat, place: Path) -> Iterator[tuple[Case, Cat, list[s
         finally:
             for line in case.after:
                 cat.try_(*words(line))
+            for file in case.after_files:
+                (place / file).unlink(missing_ok=True)
     assert {vm: seen["status"] for vm, seen in home.list().items()} == {"idle": "stopped", "web": "running"}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appcat.build import packages
 from appcat.build.packages import Apt
 from appcat.errors import BuildError, MissingTool
 from appcat.model.vm import Arch
@@ -29,11 +30,13 @@ STANZAS = {
 
 FAKE = """#!/bin/sh
 echo "$@" >> "$FAKE/calls"
-for word; do case $word in show | update | download) verb=$word ;; esac; last=$word; done
+for word; do case $word in show | update | download | install | indextargets) verb=$word ;; esac; done
 [ -e "$FAKE/fail-$verb" ] && { cat "$FAKE/fail-$verb" >&2; exit 100; }
 case $verb in
 show) for word; do [ -e "$FAKE/stanzas/$word" ] && cat "$FAKE/stanzas/$word"; done ;;
-download) cp "$FAKE/archive" "${last%%=*}.deb" ;;
+download) for word; do case $word in *::*) ;; *=*) cp "$FAKE/archive" "${word%%=*}_1_all.deb" ;; esac; done ;;
+install) case $word in "?and"*) cat "$FAKE/essential" ;; *) cat "$FAKE/everything" ;; esac ;;
+indextargets) cat "$FAKE/targets" ;;
 esac
 exit 0
 """
@@ -108,9 +111,9 @@ def test_archives_are_kept(fake: Path, apt: Apt) -> None:
     wanted = apt.closure(["libc6"])
     first = apt.fetch(wanted, lambda done, total: reports.append((done, total)))
     assert [path.read_bytes() for path in first] == [ARCHIVE, ARCHIVE]
-    assert reports == [(0, 2), (1, 2), (2, 2)]
+    assert reports == [(0, 2), (2, 2)]
     assert apt.fetch(wanted, lambda done, total: None) == first
-    assert calls(fake, "download") == 2
+    assert calls(fake, "download") == 1  # for both
 
 
 def test_a_damaged_archive_is_fetched_again(fake: Path, apt: Apt) -> None:
@@ -139,3 +142,61 @@ def test_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingTool, match="apt-get"):
         Apt(tmp_path / "cache", Arch.X86_64).refresh()
+
+
+def test_many_archives_are_fetched_a_batch_at_a_time(fake: Path, apt: Apt, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "BATCH", 2)
+    wanted = [item for item in apt.closure(STANZAS) if item.name != "linux-image-amd64"]
+    reports: list[tuple[int, int]] = []
+    apt.fetch(wanted, lambda done, total: reports.append((done, total)))
+    assert reports == [(0, 6), (2, 6), (4, 6), (6, 6)]
+    assert calls(fake, "download") == 3
+
+
+def simulate(fake: Path, essential: str, everything: str) -> None:
+    (fake / "essential").write_text(essential)
+    (fake / "everything").write_text(everything)
+
+
+def test_a_whole_system(fake: Path, apt: Apt) -> None:
+    simulate(fake, "Inst libc6 (1 x)\nConf libc6 (1 x)\n", "Inst libc6 (1 x)\nInst zlib1g (1 x) []\nConf libc6\n")
+    found = apt.installation(["zlib1g"])
+    assert [item.name for item in found.essential] == ["libc6"]
+    assert [item.name for item in found.rest] == ["zlib1g"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("E: Unable to locate package nginy\n", "no package nginy"),
+        ("E: Package 'vim-nox' has no installation candidate\n", "no package vim-nox"),
+        ("E: Unable to correct problems, you have held broken packages.\n", "cannot be installed together"),
+    ],
+)
+def test_a_system_that_cannot_be(fake: Path, apt: Apt, said: str, told: str) -> None:
+    (fake / "fail-install").write_text(said)
+    with pytest.raises(BuildError, match=told):
+        apt.installation(["zlib1g"])
+
+
+def test_the_sources_of_the_distribution_are_for_guests_too(fake: Path, apt: Apt) -> None:
+    lists = fake / "lists"
+    lists.mkdir()
+    names = [
+        "m_dists_stable_InRelease",
+        "m_dists_stable_main_Packages.lz4",
+        "n_dists_any_InRelease",
+        "n_dists_any_main",
+    ]
+    for name in names:
+        (lists / name).write_text(name)
+    (fake / "targets").write_text(
+        f"Debian|http://mirror.example/debian|stable|main|{lists / names[1]}\n"
+        f"Debian|http://mirror.example/debian|stable|contrib|{lists / 'm_dists_stable_contrib_Packages.lz4'}\n"
+        f"Debian|http://mirror.example/debian|stable|main|{lists / names[1]}\n"
+        f"Debian|file:/srv/mirror|stable|main|{lists / 'x'}\n"
+        f"Somebody|https://elsewhere.example|any|main|{lists / names[3]}\n"
+    )
+    mirrors = apt.mirrors()
+    assert mirrors.sources == "deb http://mirror.example/debian stable main contrib\n"
+    assert [path.name for path in mirrors.lists] == [names[1], names[0]]

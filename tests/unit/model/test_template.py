@@ -3,10 +3,16 @@ from __future__ import annotations
 import pytest
 
 from appcat.errors import InvalidInput
-from appcat.model.image import SshServer
-from appcat.model.size import MIB
-from appcat.model.template import LocalFile, parse_recipe
+from appcat.model.image import Root, SshServer
+from appcat.model.size import GIB, MIB
+from appcat.model.template import LocalFile, Recipe, User, inherit, localized, read_recipe_text
+from appcat.model.template import parse_recipe as parse
 from appcat.model.vm import Arch
+
+
+def parse_recipe(text: str, source: str) -> Recipe:
+    return parse(read_recipe_text(text, source), source)
+
 
 RECIPE = """
 name = "tiny"
@@ -86,3 +92,108 @@ def test_what_is_wrong_is_named(good: str, bad: str, named: str) -> None:
 def test_not_toml() -> None:
     with pytest.raises(InvalidInput, match="not TOML"):
         parse_recipe("name =", "tiny")
+
+
+SYSTEM = """
+name = "full"
+description = "a test"
+root = "disk"
+size = "4G"
+login = "ann"
+ssh = "openssh"
+guest = "/usr/sbin/appcat-guest"
+install = ["systemd-sysv", "sudo"]
+commands = ["true"]
+
+[defaults]
+cpus = 1
+memory = "512M"
+
+[kernel]
+modules = ["overlay"]
+
+[kernel.x86_64]
+package = "linux-image-amd64"
+
+[users.ann]
+groups = ["sudo"]
+sudo = true
+
+[services]
+enable = ["ssh.service"]
+mask = ["apt-daily.timer"]
+
+[files]
+"/etc/motd" = { source = "motd", mode = "0644" }
+"""
+
+
+def test_a_recipe_with_a_root_disk() -> None:
+    recipe = parse_recipe(SYSTEM, "full")
+    assert (recipe.root, recipe.size, recipe.install) == (Root.DISK, 4 * GIB, ("systemd-sysv", "sudo"))
+    assert recipe.users == {"ann": User(("sudo",), "/bin/bash", sudo=True)}
+    assert (recipe.enable, recipe.mask) == (("ssh.service",), ("apt-daily.timer",))
+    assert recipe.commands == ("true",)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "named"),
+    [
+        ('size = "4G"', "", "size"),
+        ('size = "4G"', 'size = "100M"', "size"),
+        ('install = ["systemd-sysv", "sudo"]', "", "install"),
+        ('install = ["systemd-sysv", "sudo"]', 'install = ["sudo -y"]', "install"),
+        ('login = "ann"', 'login = "bob"', "bob"),
+        ("[users.ann]", '[users."ann smith"]', "users"),
+        ("sudo = true", 'sudo = "yes"', "users"),
+        ("sudo = true", "sudo = true\nuid = 7", "users"),
+        ('enable = ["ssh.service"]', 'enable = ["ssh"]', "enable"),
+        ("[services]", "[services]\nstart = []", "start"),
+        ('root = "disk"', 'root = "tape"', "root"),
+        ('root = "disk"', 'root = "memory"', "size"),
+        ('commands = ["true"]', 'applets = "/usr/bin/busybox"', "applets"),
+        ('source = "motd"', 'source = "@other/../motd"', "files"),
+    ],
+)
+def test_what_is_wrong_with_a_root_disk_is_named(good: str, bad: str, named: str) -> None:
+    assert good in SYSTEM
+    with pytest.raises(InvalidInput, match=named):
+        parse_recipe(SYSTEM.replace(good, bad, 1), "full/template.toml")
+
+
+def test_disk_keys_are_not_for_a_root_in_memory() -> None:
+    with pytest.raises(InvalidInput, match="install is not for templates whose root is memory"):
+        parse_recipe(RECIPE.replace('limit = "13M"', 'install = ["sudo"]'), "tiny")
+
+
+def test_what_a_recipe_inherits() -> None:
+    own = """
+name = "mine"
+description = "mine"
+base = "full"
+install = ["nginx"]
+commands = ["echo"]
+[defaults]
+memory = "1G"
+[kernel]
+modules = ["br_netfilter"]
+[users.bob]
+[files]
+"/etc/motd" = { source = "motd", mode = "0600" }
+"/etc/issue" = { source = "issue", mode = "0644" }
+"""
+    base = localized(read_recipe_text(SYSTEM, "full"), "full")
+    recipe = parse(inherit(read_recipe_text(own, "mine"), base), "mine")
+    assert (recipe.name, recipe.base, recipe.size, recipe.login) == ("mine", "full", 4 * GIB, "ann")
+    assert recipe.install == ("systemd-sysv", "sudo", "nginx")
+    assert recipe.commands == ("true", "echo")
+    assert (recipe.cpus, recipe.memory) == (1, GIB)
+    assert recipe.kernels[Arch.X86_64].modules == ("overlay", "br_netfilter")
+    assert set(recipe.users) == {"ann", "bob"}
+    assert recipe.files == {"/etc/motd": LocalFile("motd", 0o600), "/etc/issue": LocalFile("issue", 0o644)}
+
+
+def test_the_files_of_a_base_are_its_own() -> None:
+    base = localized(read_recipe_text(SYSTEM, "full"), "full")
+    assert base["files"]["/etc/motd"]["source"] == "@full/motd"
+    assert localized(base, "other") == base
