@@ -153,6 +153,22 @@ def test_disks_come_grow_and_go(api: Api) -> None:
     assert sizes(api.call("DELETE", "/v1/vms/web/disks/more")) == data
 
 
+def test_a_template_of_a_vm_comes_and_goes(api: Api) -> None:
+    image = api.do("/v1/templates", {"vm": "web", "name": "mine"})["image"]
+    assert [disk["name"] for disk in image["disks"]] == ["data"]
+    shown = api.call("GET", "/v1/templates/mine")
+    is_shape(TemplateInfo, shown)
+    assert (shown["own"], shown["vms"], shown["image"]["digest"]) == (True, [], image["digest"])
+    api.fails("template-exists", 409, "POST", "/v1/templates", {"vm": "web", "name": "mine"})
+    api.fails("vm-not-found", 404, "POST", "/v1/templates", {"vm": "nobody", "name": "other"})
+    api.do("/v1/vms", {"name": "of-mine", "template": "mine"})
+    api.fails("template-in-use", 409, "DELETE", "/v1/templates/mine")
+    api.call("DELETE", "/v1/vms/of-mine")
+    (removed,) = api.call("DELETE", "/v1/templates/mine")["removed"]
+    assert (removed["kind"], removed["what"]) == ("template", "mine")
+    api.fails("template-not-found", 404, "GET", "/v1/templates/mine")
+
+
 # --- a life, and the events of it
 
 
