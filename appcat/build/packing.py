@@ -78,6 +78,8 @@ def describe(source: Source, output: Path, packages: Iterable[Package]) -> Image
             disks=tuple(_disks(recipe, output)),
             base=recipe.base,
             description=recipe.description,
+            ports=recipe.ports,
+            certificate=recipe.certificate,
         )
     )
 

@@ -63,6 +63,7 @@ root = group_of(
         "vm": "appcat.cli.vm",
         "network": "appcat.cli.network",
         "template": "appcat.cli.template",
+        "docker": "appcat.cli.docker",
         "config": "appcat.cli.config",
         "context": "appcat.cli.context",
         "hosts": "appcat.cli.hosts:hosts",

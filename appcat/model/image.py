@@ -80,7 +80,8 @@ class Image:
     of the boot. They can be made again from the compressed pair, and so count as cache. ``memory`` is in bytes,
     ``guest`` the level of its guest program: an image outlives the appcat that built it, as long as a vm uses it.
 
-    ``base`` names the template that it was built on, if it was; ``description`` is for people.
+    ``base`` names the template that it was built on, if it was; ``description`` is for people. ``ports`` of its vms are
+    published by their numbers, and ``certificate`` is the directory where each finds one of its own, or nothing.
     """
 
     template: str
@@ -100,6 +101,8 @@ class Image:
     disks: tuple[ImageDisk, ...] = ()
     base: str = ""
     description: str = ""
+    ports: tuple[int, ...] = ()
+    certificate: str = ""
 
     @property
     def knows_networks(self) -> bool:
@@ -130,7 +133,8 @@ def with_digest(image: Image) -> Image:
     """The image under the name that its content gives it: what machines start from, and what they are told by it."""
     versions = [(package.name, package.version, package.sha256) for package in image.packages]
     essentials = (image.template, image.arch, image.kernel.sha256, image.initramfs.sha256, image.arguments, image.login,
-                  image.ssh, str(image.cpus), str(image.memory), str(versions), *map(str, image.disks))  # fmt: skip
+                  image.ssh, str(image.cpus), str(image.memory), str(versions), *map(str, image.disks),
+                  *map(str, image.ports), *filter(None, [image.certificate]))  # fmt: skip
     return replace(image, digest=hashlib.sha256("\n".join(essentials).encode()).hexdigest())
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from appcat.errors import InvalidInput
 from appcat.model.image import Root, SshServer
 from appcat.model.name import check_name, shorten
+from appcat.model.port import SSH_PORT, check_port_number
 from appcat.model.size import GIB, parse_memory, parse_size
 from appcat.model.table import Table, flag, mapping_of, read_toml, text, tuple_of
 from appcat.model.vm import LARGEST_CPUS, ROOT_DISK, Arch, check_disk_name
@@ -77,7 +78,8 @@ class Recipe:
     then come ``users`` and ``files``, systemd units in ``enable`` and ``mask``, and ``commands``, run by a shell as
     root. ``base`` is the template that all this was added to.
 
-    ``disks`` are data disks, by name in bytes, that each vm has from the beginning.
+    ``disks`` are data disks, by name in bytes, that each vm has from the beginning. ``ports`` of it are published by
+    their numbers. In the directory ``certificate`` it finds one of its own (``guest.identity.certificate_statements``).
     """
 
     name: str
@@ -103,6 +105,8 @@ class Recipe:
     commands: tuple[str, ...] = ()
     base: str = ""
     disks: Mapping[str, int] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()
+    certificate: str = ""
 
 
 def read_recipe_text(content: str, source: str) -> dict[str, Any]:
@@ -177,6 +181,8 @@ def parse_recipe(data: Mapping[str, Any], source: str) -> Recipe:
         commands=table.optional("commands", tuple_of(text), ()),
         disks=table.optional("disks", mapping_of(_data_disk, lambda value: parse_size(text(value))), {}),
         base=table.optional("base", lambda value: check_name(text(value)), ""),
+        ports=table.optional("ports", _ports, ()),
+        certificate=table.optional("certificate", _guest_path, ""),
     )
     for part in (defaults, services, table):
         part.finish()
@@ -253,6 +259,14 @@ def _data_disk(value: Any) -> str:
     if value == ROOT_DISK:
         raise ValueError(f"the size of the disk {ROOT_DISK} is the template's size")
     return check_disk_name(text(value))
+
+
+def _ports(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(number) is int for number in value):
+        raise ValueError("expected a list of port numbers")
+    if SSH_PORT in value:
+        raise ValueError(f"port {SSH_PORT} is published already")
+    return tuple(dict.fromkeys(check_port_number(number) for number in value))
 
 
 def _root_size(value: Any) -> int:

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from appcat.errors import AppcatError, PortInUse, QemuError
-from appcat.guest.identity import document, statements
+from appcat.guest.identity import document
 from appcat.model.base import Base, check_fits
 from appcat.model.event import EventKind
 from appcat.model.machine import Boot, Purpose
@@ -30,7 +30,6 @@ from appcat.services.neighbours import boot_statements, note_told
 from appcat.services.ports import add_forward
 from appcat.services.settle import settle
 from appcat.services.spots import ATTEMPTS, moved
-from appcat.services.surroundings import surrounded
 from appcat.store import locks
 from appcat.store.files import write_atomic
 
@@ -50,7 +49,7 @@ def begin(ctx: Context, vm: Vm, base: Base, use: int, *, fork: bool = False) -> 
     check_fits(base, base.vm.name, ctx.host, processor, cables.backend_here(ctx, vm.networks))
     stored = machines.image_of(ctx, vm)
     networks = boot_statements(ctx, vm, stored.image)
-    identity = surrounded(ctx, vm, [*statements(guests.identity_of(ctx, vm, stored.image)), *networks])
+    identity = guests.whole_identity(ctx, vm, stored.image, networks)
     # What the guest reads should it boot again.
     write_atomic(ctx.layout.vm(vm.name).identity, document("boot", identity), durable=False)
     child = _spawn(ctx, vm, base, use, machines.boot_of(stored))

@@ -17,7 +17,7 @@ from appcat.model.image import Image
 from appcat.model.machine import pinned_machine
 from appcat.model.name import check_name
 from appcat.model.network import Joining, parse_networks
-from appcat.model.port import SSH_PORT, PortForward, check_distinct
+from appcat.model.port import SSH_PORT, PortForward, check_distinct, own_forward
 from appcat.model.size import parse_memory
 from appcat.model.vm import Nic, RestartPolicy, TemplateRef, Vm, check_cpus
 from appcat.services import addresses, config, neighbours, ssh_config, templates
@@ -152,7 +152,7 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
         ssh_port=SSH_PORT,  # until it has a spot
         nics=(Nic(addresses.random_mac()),),
         disks=plan_disks(request.disks, image),
-        ports=request.ports,
+        ports=_ports(request, image),
         restart=request.restart or RestartPolicy.NO,
         autostart=request.autostart,
         networks=addresses.place(ctx, request.networks or (), vm=request.name),
@@ -160,6 +160,12 @@ def _plan(ctx: Context, request: CreateRequest, image: Image) -> Vm:
         labels=request.labels,
     )
     return Spots(ctx).give(vm)
+
+
+def _ports(request: CreateRequest, image: Image) -> tuple[PortForward, ...]:
+    """What is published: what the user asks for, and what the template says where the user does not."""
+    own = [own_forward(number) for number in image.ports]
+    return (*request.ports, *(port for port in own if not any(port.same(other) for other in request.ports)))
 
 
 def _prepare(ctx: Context, paths: VmPaths, vm: Vm, below: Mapping[str, Path]) -> None:

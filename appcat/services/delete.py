@@ -9,7 +9,7 @@ from appcat.errors import Broken, WrongState
 from appcat.model.event import EventKind
 from appcat.model.shapes import VmInfo
 from appcat.model.vm import CloneKind
-from appcat.services import cables, neighbours
+from appcat.services import cables, docker_contexts, neighbours
 from appcat.services.bases import sweep, sweep_layers
 from appcat.services.context import Context
 from appcat.services.events import record
@@ -72,6 +72,7 @@ def delete(ctx: Context, name: str, *, force: bool = False) -> None:
             uuid = run.uuid if run else ""
         settle(ctx, name)
         ctx.store.remove(name)
+        docker_contexts.remove(name, uuid)
         record(ctx, EventKind.VM_DELETED, name, uuid=uuid)
         if uuid:
             remove_tree(ctx.layout.runtime(uuid).root)

@@ -13,7 +13,7 @@ from appcat.errors import InvalidInput
 from appcat.model.event import EventKind
 from appcat.model.name import check_name
 from appcat.model.vm import RestartPolicy, Vm, check_cpus
-from appcat.services import neighbours
+from appcat.services import docker_contexts, neighbours
 from appcat.services.admission import check_total_memory
 from appcat.services.changing import changing
 from appcat.services.context import Context
@@ -103,6 +103,7 @@ def rename(ctx: Context, name: str, new: str) -> Vm:
         renamed = ctx.store.rename(vm, new)
         write_known_hosts(ctx.layout.vm(new), [new])
         write_ssh_config(ctx, renamed)
+        docker_contexts.follow(ctx, vm, renamed)
         record(ctx, EventKind.VM_RENAMED, renamed, **{"from": name})
     neighbours.inform_of(ctx, [renamed])
     return renamed

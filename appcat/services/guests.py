@@ -19,6 +19,7 @@ from appcat.guest.identity import (
 )
 from appcat.model.image import Image
 from appcat.model.vm import Vm
+from appcat.services.certificates import statements_for
 from appcat.services.context import Context
 from appcat.services.keys import user_key
 from appcat.services.surroundings import surrounded
@@ -62,7 +63,13 @@ def home_of(login: str) -> str:
 
 def identity_document(ctx: Context, vm: Vm, image: Image, networks: Sequence[str]) -> str:
     """What the guest reads at boot; ``networks`` says it what it is on private ones (``neighbours``)."""
-    return document("boot", surrounded(ctx, vm, [*statements(identity_of(ctx, vm, image)), *networks]))
+    return document("boot", whole_identity(ctx, vm, image, networks))
+
+
+def whole_identity(ctx: Context, vm: Vm, image: Image, networks: Sequence[str]) -> list[str]:
+    """The statements that make a guest itself, with what lies around it; raises as the parts do."""
+    certificate = statements_for(ctx, vm, image)
+    return surrounded(ctx, vm, [*certificate, *statements(identity_of(ctx, vm, image)), *networks])
 
 
 def become(ctx: Context, vm: Vm, identity: Sequence[str], let_go: Callable[[], object]) -> None:

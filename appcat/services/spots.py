@@ -18,6 +18,7 @@ from appcat.model.host import System, host_system
 from appcat.model.loopback import CLAIM_PORTS, candidates, has_own_addresses
 from appcat.model.port import OWN, SSH_PORT, PortForward
 from appcat.model.vm import Vm
+from appcat.services import docker_contexts
 from appcat.services.admission import try_bind
 from appcat.services.context import Context
 from appcat.services.listening import Listening, may_listen
@@ -148,6 +149,7 @@ def _noted(ctx: Context, before: Vm, vm: Vm) -> Vm:
         return vm
     ctx.store.save(vm)
     write_ssh_config(ctx, vm)
+    docker_contexts.follow(ctx, before, vm)
     was, now = before.ssh_forward, vm.ssh_forward
     if before.address and was != now:
         ctx.progress(f"somebody has {was.address}:{was.host}: {vm.name} moves to {now.address}:{now.host}", 0, 0)

@@ -12,6 +12,8 @@
       tokens.json tokens.lock   who may come in by TCP: hashes, never secrets; held while they are changed
       default.token             the secret of the token ``default``, for this user's own use
       tls-cert.pem tls-key.pem  the daemon's own certificate
+      tls/ca.pem ca-key.pem     the authority that certifies guests and this user (``services.certificates``); .lock
+      tls/client/               ca.pem cert.pem key.pem: what shows this user to guests; .lock
       config.json               defaults the user set (``model.config.Config``)
       contexts.json             other appcats, their tokens among it (``model.remote.Contexts``)
       remotes/DIGEST/           id_ed25519, NAME.known_hosts, token: what ssh needs for guests of another appcat
@@ -390,6 +392,11 @@ class Layout:
     def tls_key(self) -> Path:
         """The private key to it."""
         return self.home / "tls-key.pem"
+
+    @property
+    def tls(self) -> Path:
+        """The home's authority, and what it certified for this user."""
+        return self.home / "tls"
 
     @property
     def daemon_socket(self) -> Path:
