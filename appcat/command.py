@@ -30,6 +30,8 @@ PACKAGES = {
     "dpkg-deb": "dpkg",
     "ssh": "openssh-client",
 }
+# What images are built with: other systems than Debian's relatives have no use for it.
+BUILDERS = frozenset({"apt-get", "dpkg-deb"})
 
 
 def find(program: str) -> Path:
@@ -47,6 +49,8 @@ def install_hint(program: str) -> str:
         return f"install {program}, then run 'appcat doctor'"
     if shutil.which("apt-get"):
         return f"sudo apt-get install {package}"
+    if program in BUILDERS:
+        return "take images that were built elsewhere: appcat config set prebuilt (see docs/templates.md)"
     return f"install the package that has {program} (Debian: {package}), then run 'appcat doctor'"
 
 

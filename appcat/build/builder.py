@@ -53,7 +53,8 @@ def ensure_image(
     base = None
     if source.base:
         below = templates / source.base.recipe.name
-        base = ensure_image(below, templates, cache, host, progress, check, rebuild=rebuild)
+        told = _about(source.base.recipe.name, progress)
+        base = ensure_image(below, templates, cache, host, told, check, rebuild=rebuild)
     with store.building(mark, check) as staging:
         found = store.find(mark)
         if found and not rebuild:
@@ -69,6 +70,11 @@ def ensure_image(
         stored = store.publish(image, shop.output, mark)
         progress("done", 1, 1)
         return stored
+
+
+def _about(template: str, progress: Progress) -> Progress:
+    """Tells of the build of another template."""
+    return lambda step, done, total: progress(f"{template}: {step}", done, total)
 
 
 def _build(shop: Workshop) -> Image:

@@ -11,6 +11,7 @@ _COMMANDS = {
     "create": "template_make:create",
     "export": "template_file:export",
     "import": "template_file:import_",
+    "publish": "template_file:publish",
     "delete": "template_delete:delete",
     "prune": "template_delete:prune",
 }

@@ -75,6 +75,40 @@ def import_(
         say(f"{image['template']} {image['digest'][:12]}")
 
 
+def publish(
+    directory: Annotated[Path, typer.Argument(help="Where the files go.", show_default=False)],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Templates.", show_default="all that came with appcat", autocompletion=complete_template),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a set of images that other hosts take theirs from, instead of building them.
+
+    They are files and an index; put them on a web server, or leave them where they are. Prints what to tell the others.
+
+    \b
+    Examples:
+      appcat template publish /srv/appcat
+      appcat config set prebuilt https://HOST/appcat-images.json#sha256=DIGEST
+    """
+    from dataclasses import asdict
+
+    from appcat.cli.engine import local
+    from appcat.cli.output import print_json, print_table, progress, say
+    from appcat.model.size import format_size
+    from appcat.services.template_publish import publish as publish_templates
+
+    with progress() as report:
+        done = publish_templates(local("a set of templates", report).context, directory, names or [])
+    if as_json:
+        print_json({"prebuilt": str(done.pin), "images": [asdict(image) for image in done.images]})
+        return
+    rows = [[image.template, str(image.arch), format_size(image.size), image.file] for image in done.images]
+    print_table(["TEMPLATE", "FOR", "SIZE", "FILE"], rows, right=["SIZE"])
+    say(f"appcat config set prebuilt '{done.pin}'")
+
+
 def _tell(target: Path, size: int, as_json: bool) -> None:
     from appcat.cli.output import print_json, say
     from appcat.model.size import format_size

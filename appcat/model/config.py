@@ -11,6 +11,7 @@ from appcat.errors import InvalidInput
 from appcat.model.host import Accelerator
 from appcat.model.name import check_name, shorten, suggestion
 from appcat.model.network import parse_networks
+from appcat.model.prebuilt import parse_pin
 from appcat.model.proxy import parse_direct, parse_proxy, without_password
 from appcat.model.size import parse_memory, parse_size
 from appcat.model.vm import RestartPolicy, check_cpus
@@ -89,6 +90,7 @@ KEYS: Mapping[str, Key] = {
     "memory": Key("memory of new vms, such as 512M", parse_memory),
     "network": Key("networks of new vms: a name, several with commas between, or none", parse_networks),
     "no-proxy": Key("what guests reach without the proxy, besides their networks", parse_direct),
+    "prebuilt": Key("where images come from instead of being built: INDEX#sha256=DIGEST", parse_pin),
     "proxy": Key(
         "the proxy of guests: none, host (as this computer's environment says) or a URL", parse_proxy, without_password
     ),

@@ -172,7 +172,7 @@ def _check_template(image: Image) -> None:
         raise InvalidInput(
             f"template {image.template} is no Docker host",
             hint=f"take {TEMPLATE}, or a template that is based on it",
-            code="not-a-docker-host",
+            code="no-docker-template",
         )
 
 

@@ -1,14 +1,12 @@
 """``template create``, ``export``, ``import`` and ``vm export``: images that come from a vm, or travel in a file.
 
-The file is a tar: ``image.json`` first, with size and checksum of each file, then the files. What can be made again
-(the decompressed pair) does not travel.
+The file is that of ``build.bundle``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
 import shutil
 import tarfile
@@ -18,12 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from appcat.build.kernel import decompress_kernel
-from appcat.build.packing import decompress
-from appcat.checks import Check
+from appcat.build.bundle import complete, extract, read_manifest, write_bundle
 from appcat.errors import AlreadyExists, Broken, InvalidInput, NotFound, from_os_error
 from appcat.model.event import EventKind
-from appcat.model.image import Image, ImageDisk, ImageFile, image_from_json, image_to_json, with_digest
+from appcat.model.image import Image, ImageDisk, image_to_json, with_digest
 from appcat.model.name import check_name
 from appcat.model.vm import CloneKind, Vm
 from appcat.qemu import img
@@ -36,11 +32,8 @@ from appcat.services.operations import tracked
 from appcat.services.templates import check_free, ensure, own_templates
 from appcat.store import locks
 from appcat.store.files import make_private_directory, remove_tree
-from appcat.store.images import MANIFEST, ROOTFS, VMLINUX, StoredImage, describe_file, read_image, verify_image
+from appcat.store.images import MANIFEST, StoredImage, describe_file, read_image, verify_image
 from appcat.store.templates import IMAGE
-
-LARGEST_MANIFEST = 4 << 20
-_PIECE = 1 << 20
 
 
 def _of_vm(ctx: Context, vm: str, name: str) -> tuple[str, ...]:
@@ -120,17 +113,15 @@ def import_template(ctx: Context, source: Path, name: str = "") -> StoredImage:
 
 def _import(ctx: Context, file: IO[bytes], source: Path, name: str) -> StoredImage:
     with tarfile.open(fileobj=file, mode="r|") as tar:
-        image = _manifest(tar, source)
+        image = read_manifest(tar)
         if image.arch is not ctx.arch:
             raise InvalidInput(f"{source} is for {image.arch}, this host is {ctx.arch}", hint="build it here instead")
-        if with_digest(image).digest != image.digest:
-            raise _damaged(source, "its manifest does not fit its name")
         named = with_digest(dataclasses.replace(image, template=name or check_name(image.template)))
         check_new(ctx, named.template)
         check_space(ctx.layout.home, named.compressed_size)
         with _adding(ctx, named.template) as directory:
-            _extract(tar, image, directory, ctx.check)
-            _complete(directory, named)
+            extract(tar, image, directory, ctx.check)
+            complete(directory, named)
     record(ctx, EventKind.TEMPLATE_CREATED, template=named.template, image=named.digest)
     return own_templates(ctx).image(named.template)
 
@@ -199,13 +190,8 @@ def _write(ctx: Context, stored: StoredImage, target: Path) -> int:
     verify_image(stored)
     new = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        with new.open("xb") as file, tarfile.open(fileobj=file, mode="w") as tar:
-            _add(tar, MANIFEST, io.BytesIO(data := image_to_json(stored.image).encode()), len(data))
-            for described in travelling(stored.image):
-                ctx.check()
-                ctx.progress(f"writing {described.name}", 0, 0)
-                with (stored.directory / described.name).open("rb") as part:
-                    _add(tar, described.name, part, described.size)
+        with new.open("xb") as file:
+            write_bundle(stored, file, lambda part: ctx.progress(f"writing {part}", 0, 0), ctx.check)
         os.link(new, target)  # fails where somebody else was faster
         return target.stat().st_size
     except FileExistsError as error:
@@ -215,53 +201,6 @@ def _write(ctx: Context, stored: StoredImage, target: Path) -> int:
     finally:
         with contextlib.suppress(OSError):
             new.unlink()
-
-
-def travelling(image: Image) -> list[ImageFile]:
-    """The files that cannot be made again from others."""
-    return [file for file in image.files if file not in (image.vmlinux, image.rootfs)]
-
-
-def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = size
-    entry.mode = 0o644
-    tar.addfile(entry, content)
-
-
-def _manifest(tar: tarfile.TarFile, source: Path) -> Image:
-    first = tar.next()
-    content = tar.extractfile(first) if first and first.name == MANIFEST and first.size <= LARGEST_MANIFEST else None
-    if content is None:
-        raise _damaged(source, f"it does not begin with {MANIFEST}")
-    image = image_from_json(content.read().decode(errors="replace"))
-    for file in image.files:
-        if Path(file.name).name != file.name or file.name.startswith("."):
-            raise _damaged(source, f"{file.name} is no name for a file")
-    return image
-
-
-def _extract(tar: tarfile.TarFile, image: Image, directory: Path, check: Check) -> None:
-    """The files that the manifest names, no others, and no more of them than it says."""
-    wanted = {file.name: file for file in travelling(image)}
-    while (member := tar.next()) is not None:
-        described, content = wanted.pop(member.name, None), tar.extractfile(member)
-        if described is None or content is None or member.size != described.size:
-            raise Broken(f"{member.name} is not what its manifest says")
-        with (directory / member.name).open("xb") as target:
-            while piece := content.read(_PIECE):
-                check()
-                target.write(piece)
-    if wanted:
-        raise Broken(f"{min(wanted)} is missing")
-
-
-def _complete(directory: Path, image: Image) -> None:
-    """Make what did not travel, and compare all with the manifest; raises Broken."""
-    (directory / VMLINUX).write_bytes(decompress_kernel((directory / image.kernel.name).read_bytes()))
-    (directory / ROOTFS).write_bytes(decompress((directory / image.initramfs.name).read_bytes(), image.rootfs.size))
-    (directory / MANIFEST).write_text(image_to_json(image))
-    verify_image(read_image(directory))
 
 
 def _damaged(source: Path, why: str) -> InvalidInput:

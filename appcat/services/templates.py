@@ -12,6 +12,8 @@ from appcat.build.catalog import RECIPE, fingerprint, template_names
 from appcat.errors import AlreadyExists, AppcatError, InvalidInput, NotFound
 from appcat.model.event import EventKind
 from appcat.model.name import check_name, shorten
+from appcat.model.prebuilt import parse_pin
+from appcat.services import config
 from appcat.services.context import Context
 from appcat.services.events import record
 from appcat.services.operations import tracked
@@ -96,12 +98,23 @@ def users_of_images(ctx: Context) -> dict[str, list[str]]:
 
 
 def ensure(ctx: Context, name: str) -> StoredImage:
-    """The image of template ``name``, built now when the cache has none. Raises as ``build``."""
+    """The image of template ``name``, built now when the cache has none, or had from where the
+    home's setting ``prebuilt`` says. Raises as ``build``, and as ``fetch_prebuilt``."""
     directory = find(ctx, name)
     if own_templates(ctx).is_image(name):
         return own_templates(ctx).image(name)
     mark = fingerprint(directory, ctx.settings.templates, ctx.arch)
-    return images(ctx).find(mark) or build(ctx, name, rebuild=False)
+    return images(ctx).find(mark) or _prebuilt(ctx, mark) or build(ctx, name, rebuild=False)
+
+
+def _prebuilt(ctx: Context, mark: str) -> StoredImage | None:
+    """The image of the recipe with this fingerprint from the set that the home is to take images from, if it has it."""
+    pin = config.value_of(ctx, "prebuilt", parse_pin, None)
+    if pin is None:
+        return None
+    from appcat.build.prebuilt import fetch_prebuilt
+
+    return fetch_prebuilt(pin, mark, images(ctx), ctx.progress, ctx.check)
 
 
 def _admitted(ctx: Context, name: str, **_: object) -> tuple[str, ...]:

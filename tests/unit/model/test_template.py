@@ -197,3 +197,15 @@ def test_the_files_of_a_base_are_its_own() -> None:
     base = localized(read_recipe_text(SYSTEM, "full"), "full")
     assert base["files"]["/etc/motd"]["source"] == "@full/motd"
     assert localized(base, "other") == base
+
+
+def test_ports_and_a_certificate() -> None:
+    recipe = parse_recipe('ports = [80, 2376, 80]\ncertificate = "/etc/tls"\n' + RECIPE, "tiny")
+    assert (recipe.ports, recipe.certificate) == ((80, 2376), "/etc/tls")
+
+
+@pytest.mark.parametrize("line", ["ports = [22]", "ports = [0]", "ports = [70000]", 'ports = ["80"]', "ports = [true]",
+                                  "ports = 80", 'certificate = "tls"', 'certificate = "/etc/../tls"'])  # fmt: skip
+def test_ports_and_certificates_that_cannot_be(line: str) -> None:
+    with pytest.raises(InvalidInput, match=line.split()[0]):
+        parse_recipe(f"{line}\n{RECIPE}", "tiny")
