@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from scripts.benchmarks import boot, cli, clone, daemon, footprint, membership, network, peers
+from scripts.benchmarks import boot, cli, clone, daemon, docker, footprint, membership, network, peers, template
 from scripts.benchmarks.bench import Bench
 from scripts.benchmarks.report import as_json, as_table
 
@@ -21,6 +21,8 @@ PARTS = {
     "daemon": daemon.measure,
     "network": network.measure,
     "membership": membership.measure,
+    "docker": docker.measure,
+    "template": template.measure,
 }
 
 

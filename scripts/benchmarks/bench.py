@@ -35,6 +35,10 @@ class Bench:
         os.environ.update(APPCAT_HOME=str(self.home), APPCAT_CACHE=str(self.cache))
         return App.load().context
 
+    def keep_docker_contexts_apart(self) -> None:
+        """The user's own docker CLI is not to hear of what is measured."""
+        os.environ["DOCKER_CONFIG"] = str(self.home / "docker")
+
     def say(self, text: str) -> None:
         """What is being measured, on standard error."""
         if not self.quiet:

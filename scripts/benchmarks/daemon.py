@@ -18,7 +18,7 @@ import psutil
 
 from appcat.client import Client
 from appcat.services.clone import CloneRequest, clone
-from appcat.services.create import CreateRequest, create
+from appcat.services.create import CreateRequest, make, with_defaults
 from appcat.services.edit import label
 from appcat.services.run import run
 from appcat.services.start import start
@@ -150,7 +150,7 @@ def _make_machines(bench: Bench, count: int) -> None:
     """So many vms, the first few of them running."""
     for number in range(count):
         if f"n{number:03}" not in bench.context.store.names():
-            create(bench.context, CreateRequest(f"n{number:03}"), durable=False)
+            make(bench.context, with_defaults(bench.context, CreateRequest(f"n{number:03}")), durable=False)
     for number in range(RUNNING):
         start(bench.context, f"n{number:03}")
 

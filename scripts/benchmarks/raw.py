@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
+import re
 import select
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +51,11 @@ class Milestones:
 
 @contextlib.contextmanager
 def plain_qemu(
-    kernel: Path, initramfs: Path, arguments: str, memory: str, identity: Path, mac: str
-) -> Iterator[tuple[Path, int]]:
-    """QEMU with no more than a guest needs to reach both milestones; gives the agent's socket and the SSH port.
+    kernel: Path, initramfs: Path, arguments: str, memory: str, identity: Path, mac: str,
+    disks: Mapping[str, Path] | None = None, guest_port: int = 22,
+) -> Iterator[tuple[Path, int]]:  # fmt: skip
+    """QEMU with no more than a guest needs to reach a milestone; gives the agent's socket and the host port that leads
+    to ``guest_port``. ``disks`` are qcow2 files by the serial number that the guest knows each by.
 
     The MAC address is the one ``identity`` names: given another, the guest changes it late and hears no early packet.
     """
@@ -62,7 +67,8 @@ def plain_qemu(
              "-kernel", str(kernel), "-initrd", str(initramfs), "-append", arguments,
              "-fw_cfg", f"name=opt/org.appcat/identity,file={identity}",
              "-serial", f"file:{name}/console.log",
-             "-netdev", f"user,id=n,hostfwd=tcp:{LOOPBACK}:{port}-:22",
+             "-netdev", f"user,id=n,hostfwd=tcp:{LOOPBACK}:{port}-:{guest_port}",
+             *_disk_arguments(disks or {}),
              "-device", f"virtio-net-pci,netdev=n,mac={mac},romfile=",
              "-device", "virtio-serial-pci", "-chardev", f"socket,id=a,path={agent},server=on,wait=off",
              "-device", "virtserialport,chardev=a,name=org.qemu.guest_agent.0"],
@@ -74,16 +80,22 @@ def plain_qemu(
             process.wait()
 
 
+def _disk_arguments(disks: Mapping[str, Path]) -> Iterator[str]:
+    for serial, file in disks.items():
+        yield from ("-drive", f"if=none,id={serial},file={file},format=qcow2,discard=unmap")
+        yield from ("-device", f"virtio-blk-pci,drive={serial},serial={serial}")
+
+
 class Restored:
     """A saved state in a QEMU of its own, told who it is and reachable: what an instant clone is, by hand.
 
     ``argv`` is the command line of a machine of the same shape; only its sockets, logs and identity move to a directory
-    of this machine's own. ``identity`` is the document for the guest program, its id being "raw". Entering gives the
-    SSH port.
+    of this machine's own, and its disks become overlays on what its own stand on. ``identity`` is the document for the
+    guest program, its id being "raw". Entering gives the host port that leads to the guest's ``port``.
     """
 
-    def __init__(self, argv: list[str], state: Path, identity: str) -> None:
-        self.argv, self.state, self.identity = argv, state, identity
+    def __init__(self, argv: list[str], state: Path, identity: str, port: int = 22) -> None:
+        self.argv, self.state, self.identity, self.port = argv, state, identity, port
         self.pid = 0
 
     def __enter__(self) -> int:
@@ -113,7 +125,7 @@ class Restored:
                 answer = guest.makefile().readline()
                 if answer != "ok raw\n":
                     raise RuntimeError(f"the guest says {answer!r}")
-            forward = f"hostfwd_add net0 tcp:{LOOPBACK}:{port}-10.0.2.15:22"
+            forward = f"hostfwd_add net0 tcp:{LOOPBACK}:{port}-10.0.2.15:{self.port}"
             _qmp(monitor, lines, "human-monitor-command", **{"command-line": forward})
         return port
 
@@ -133,7 +145,25 @@ def _moved(argument: str, here: Path) -> str:
         return f"name=opt/org.appcat/identity,file={here}/identity"
     if argument.startswith("local,id=share"):
         return ",".join(f"path={here}" if part.startswith("path=") else part for part in argument.split(","))
+    if argument.startswith("{") and (found := re.search(r'"filename":"([^"]+)"', argument)):
+        return argument.replace(found[1], str(_beside(Path(found[1]), here)))
     return argument
+
+
+def _beside(disk: Path, here: Path) -> Path:
+    """A blank overlay on what ``disk`` is an overlay on."""
+    made = here / disk.name
+    backing = json.loads(subprocess.check_output(["qemu-img", "info", "-U", "--output=json", disk]))
+    overlay(made, Path(backing["full-backing-filename"]))
+    return made
+
+
+def overlay(made: Path, backing: Path | None, size: str = "") -> None:
+    """A blank disk, on ``backing`` if that is given."""
+    below = ["-b", str(backing), "-F", "qcow2"] if backing else []
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", *below, str(made), *([size] if size else [])], check=True
+    )
 
 
 def _qmp(
@@ -151,6 +181,23 @@ def _qmp(
         if "return" in answer:
             found = answer["return"]
             return found if isinstance(found, dict) else {}
+
+
+def wait_for_engine(where: tuple[str, int], credentials: Path, deadline: float) -> None:
+    """Until a Docker engine behind TLS at address and port has said its version."""
+    context = ssl.create_default_context(cafile=str(credentials / "ca.pem"))
+    context.load_cert_chain(credentials / "cert.pem", credentials / "key.pem")
+    while True:
+        connection = http.client.HTTPSConnection(*where, timeout=10.0, context=context)
+        try:
+            connection.request("GET", "/version")
+            if "ApiVersion" in json.loads(connection.getresponse().read()):
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        _pause(deadline, "the engine", 0.05)
 
 
 def free_port() -> int:
