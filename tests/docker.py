@@ -40,7 +40,9 @@ def docker_cli(cache: Path, directory: Path) -> Path:
 def small_image(cache: Path, directory: Path) -> Path:
     """An archive as ``docker save`` writes it: busybox and its shell, called ``tiny``."""
     busybox = fetch(cache, directory, "busybox-static") / "usr" / "bin" / "busybox"
-    layer = _tar({"bin/busybox": busybox.read_bytes()}, links={"bin/sh": "busybox", "bin/uname": "busybox"})
+    layer = _tar(
+        {"bin/busybox": busybox.read_bytes()}, links={f"bin/{name}": "busybox" for name in ("sh", "echo", "uname")}
+    )
     digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
     config = json.dumps(
         {

@@ -18,7 +18,7 @@ import psutil
 
 from appcat.client import Client
 from appcat.services.clone import CloneRequest, clone
-from appcat.services.create import CreateRequest, make, with_defaults
+from appcat.services.create import CreateRequest, create, make, with_defaults
 from appcat.services.edit import label
 from appcat.services.run import run
 from appcat.services.start import start

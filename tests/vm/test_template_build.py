@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -94,3 +99,50 @@ def test_without_network(tmp_path: Path) -> None:
     error = cat.fails("build-failed", "template", "build", "pico", "--json")
     assert "package lists could not be fetched" in error["message"]
     assert "network" in error["hint"]
+
+
+@contextmanager
+def mirror(directory: Path, answer: Callable[[str], bytes]) -> Iterator[dict[str, str]]:
+    """The environment in which apt knows one mirror only, which gives ``answer`` to every path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answer(self.path)
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (directory / "sources").write_text(f"deb http://127.0.0.1:{server.server_address[1]}/debian stable main\n")
+        (directory / "apt.conf").write_text(
+            f'Dir::Etc::sourcelist "{directory}/sources"; Dir::Etc::sourceparts "-";'
+            'Acquire::http::Proxy "DIRECT"; Acquire::Retries "0";'
+        )
+        yield {"APT_CONFIG": str(directory / "apt.conf")}
+        server.shutdown()
+
+
+def forged(packages: Path) -> bytes:
+    """A real list of a real mirror, signed as it is, but for one letter."""
+    real = next((packages / "lists").glob("*_InRelease")).read_bytes()
+    assert b"Origin: Debian" in real
+    return real.replace(b"Origin: Debian", b"Origin: debian")
+
+
+@pytest.mark.parametrize(("what", "told"), [("nonsense", "signed|Clearsigned|NOSPLIT"), ("forged", "signature|BADSIG")])
+def test_a_mirror_that_lies(tmp_path: Path, packages: Path, what: str, told: str) -> None:
+    body = b"<html>please log in</html>" if what == "nonsense" else forged(packages)
+    with mirror(tmp_path, lambda path: body if path.endswith("/InRelease") else b"") as environment:
+        cat = Cat(tmp_path / "home", tmp_path / "cache", extra=environment)
+        done = cat.try_("template", "build", "pico", "--json")
+    error = json.loads(done.stderr.splitlines()[-1])
+    assert (done.returncode, error["code"]) == (7, "build-failed"), done.stderr
+    assert "package lists could not be fetched" in error["message"]
+    assert re.search(told, error["message"] + error["details"]), error
+    assert ImageStore(cat.cache / "images").all() == []
+    assert list((cat.cache / "images" / "staging").iterdir()) == []
