@@ -144,12 +144,12 @@ def delete(names: Hosts, yes: Yes = False, quiet: Quiet = False, as_json: Json =
     from appcat.cli.engine import local
     from appcat.cli.several import for_each
     from appcat.engine import Engine
-    from appcat.services.docker import docker_delete
+    from appcat.services.docker import docker_delete, find_host
 
     app = local(LOCAL)
-    there = app.names()
-    if known := [name for name in names if name in there]:
-        confirm(f"Delete {', '.join(known)} with all data?", yes)
+    for name in names:
+        find_host(app.context, name)
+    confirm(f"Delete {', '.join(names)} with all data?", yes)
 
     def delete_one(_: Engine, name: str) -> bool:
         docker_delete(app.context, name)

@@ -140,7 +140,7 @@ def docker_env(ctx: Context, name: str) -> Mapping[str, str]:
 
     Raises NotFound, WrongState when the vm is no Docker host, Broken.
     """
-    vm = _host(ctx, name)
+    vm = find_host(ctx, name)
     return {
         "DOCKER_TLS_VERIFY": "1",
         "DOCKER_HOST": url_of(vm),
@@ -150,7 +150,7 @@ def docker_env(ctx: Context, name: str) -> Mapping[str, str]:
 
 def docker_delete(ctx: Context, name: str) -> None:
     """Delete a Docker host, running or not, and its context (``delete``); raises NotFound, Busy, WrongState."""
-    _host(ctx, name)
+    find_host(ctx, name)
     delete(ctx, name, force=True)
 
 
@@ -183,7 +183,8 @@ def _renew(ctx: Context, vm: Vm) -> None:
         program.request(ctx.layout.runtime(vm.uuid).guest, lines, ENGINE_SECONDS + LOOK)
 
 
-def _host(ctx: Context, name: str) -> Vm:
+def find_host(ctx: Context, name: str) -> Vm:
+    """The vm; raises NotFound, WrongState when it is no Docker host, Broken."""
     vm = ctx.store.load(name)
     if not _is_host(machines.image_of(ctx, vm).image):
         raise WrongState(f"{name} is no Docker host", hint="see 'appcat docker list'", code="not-a-docker-host")

@@ -154,6 +154,12 @@ CASES: dict[str, Case] = {
     ),
     "template prune": Case(says="nothing to remove", apart=True),
     "vm export": Case("idle {tmp}/idle.appcat", after_files=("idle.appcat",), listed=False, says="MiB"),
+    "template publish": Case("{tmp}/nowhere", status=3, listed=False, says="no directory"),
+    # What they do with an engine: tests/vm/test_docker.py.
+    "docker create": Case("web", status=4, says="web"),
+    "docker list": Case(says="ENGINE"),
+    "docker env": Case("web", status=4, says="no Docker host"),
+    "docker delete": Case("web", status=4, says="no Docker host"),
     "config list": Case(says="SETTING"),
     "config get": Case("cpus", before=("config set cpus 1",), after=("config unset cpus",), says="1"),
     "config set": Case("cpus 1", after=("config unset cpus",)),

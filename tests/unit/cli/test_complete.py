@@ -96,7 +96,7 @@ every_shell = pytest.mark.parametrize("ask", [bash, zsh, fish])
         ("appcat vm port list d", ["db"]),
         ("appcat vmpower on d", ["db"]),
         ("appcat vm start x", []),
-        ("appcat vm create --template ", ["debian", "pico"]),
+        ("appcat vm create --template ", ["debian", "docker", "pico"]),
         ("appcat vm run -t p", ["pico"]),
         ("appcat template build p", ["pico"]),
         ("appcat config get m", ["memory"]),
