@@ -20,7 +20,7 @@ from tests.cat import Cat, wait_until
 from tests.conftest import cat_in, new_home
 from tests.docker import docker_cli, run_docker, small_image
 
-pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("debian"), pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("docker"), pytest.mark.timeout(3000)]
 
 LIMIT = 300_000_000
 BUILD = 2400.0
