@@ -253,7 +253,7 @@ class ImageDiskInfo(TypedDict):
 class ImageInfo(TypedDict):
     """The manifest of a built image (``model.image.Image``); ``directory`` is where it lies on its host, ``guest`` the
     level of its guest program: from 2 on its vms can be on private networks. ``base`` is the template that it was built
-    on, or empty.
+    on, or empty. ``ports`` of its vms are published, in the directory ``certificate`` each finds one of its own.
     """
 
     template: str
@@ -273,6 +273,8 @@ class ImageInfo(TypedDict):
     disks: list[ImageDiskInfo]
     base: str
     description: str
+    ports: list[int]
+    certificate: str
     directory: NotRequired[str]
 
 

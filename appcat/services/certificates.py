@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,25 @@ class Credentials:
 
 def statements_for(ctx: Context, vm: Vm, image: Image) -> Sequence[str]:
     """What gives a guest a new certificate, for its name and its address; nothing where its template wants none."""
+    names = dict.fromkeys([vm.name, "localhost", LOOPBACK, *([vm.address] if vm.address else [])])
+    return _statements(ctx, image, vm.name, names)
+
+
+def statements_for_nobody(ctx: Context, image: Image) -> Sequence[str]:
+    """The same for a warm template: what serves TLS in it runs, and nobody believes it before it has another."""
+    return _statements(ctx, image, "nobody", [])
+
+
+def _statements(ctx: Context, image: Image, name: str, names: Iterable[str]) -> Sequence[str]:
     if not image.certificate:
         return []
     authority = _authority(ctx)
-    names = dict.fromkeys([vm.name, "localhost", LOOPBACK, *([vm.address] if vm.address else [])])
-    return certificate_statements(
-        image.certificate, authority.certificate, issue(authority, vm.name, Role.SERVER, names)
-    )
+    return certificate_statements(image.certificate, authority.certificate, issue(authority, name, Role.SERVER, names))
+
+
+def authority_of(ctx: Context) -> bytes:
+    """The certificate of the home's authority, made at first need; raises Broken, Unavailable."""
+    return _authority(ctx).certificate
 
 
 def credentials(ctx: Context) -> Credentials:

@@ -31,6 +31,7 @@ from appcat.services import cables, guests, keeping, machines
 from appcat.services.addresses import random_mac
 from appcat.services.bases import bases, budget, dig_holes, layers, memory_taken, place_memory
 from appcat.services.cables import Cables
+from appcat.services.certificates import authority_of, statements_for_nobody
 from appcat.services.context import Context, now
 from appcat.services.image_disks import image_layers, make_disks, plan_disks
 from appcat.store import locks
@@ -94,6 +95,8 @@ def key_of(ctx: Context, vm: Vm, stored: StoredImage) -> str:
     )
     command = argv.argv(fixed, machines.boot_of(stored), wiring, ctx.host)
     facts = [command, stored.image.digest, ctx.host.qemu.version]
+    if stored.image.certificate:  # what serves TLS in it believes one authority
+        facts.append(authority_of(ctx).decode())
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -140,7 +143,8 @@ def _make(ctx: Context, vm: Vm, stored: StoredImage, identifier: str, paths: Bas
     memory = place_memory(ctx, paths, vm.memory)
     runtime = ctx.layout.runtime(identifier)
     machines.claim_runtime(runtime)
-    identity = [*statements(_identity(vm, stored)), hosts_statement(hosts(vm.name))]
+    certificate = statements_for_nobody(ctx, stored.image)
+    identity = [*certificate, *statements(_identity(vm, stored)), hosts_statement(hosts(vm.name))]
     write_atomic(paths.identity, document("boot", identity), durable=False)
     disks = _lay_disks(ctx, vm, stored, paths)
     with cables.laid(ctx, identifier, vm.networks) as laid:

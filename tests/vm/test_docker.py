@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from appcat.guest.certificate import Role, issue, new_authority
 from appcat.services.certificates import credentials
 from appcat.services.context import Context
 from appcat.services.docker import ping, tls_context
@@ -211,6 +212,40 @@ def test_a_host_from_a_cold_start_and_its_end(docker: Docker) -> None:
     docker.cat("docker", "delete", "renamed")
     contexts = run_docker(docker.cli, docker.config, "context", "ls", "--format", "{{.Name}}").stdout.split()
     assert "renamed" not in contexts and {"a", "b", "c"} <= set(contexts)
+
+
+DROP_IN = r"""[Service]
+ExecStart=
+ExecStart=/usr/bin/dockerd -H tcp://0.0.0.0:2376 -H unix:///var/run/docker.sock --storage-driver overlay2 --tlsverify \
+    --tlscacert /etc/docker/ca.pem --tlscert /etc/docker/server.pem --tlskey /etc/docker/server-key.pem --label a=b
+Environment=
+"""
+
+
+def test_docker_machine_gives_it_certificates_of_its_own(docker: Docker, tmp_path: Path) -> None:
+    """What its provisioner for Debian does (shared/contracts/docker-machine.md, B4): the engine listens itself then."""
+    docker.cat("docker", "create", "machine", timeout=BOOT)
+    url = json.loads(docker.cat("docker", "env", "machine", "--json"))["DOCKER_HOST"]
+    authority = new_authority("machine")
+    server = issue(authority, "machine", Role.SERVER, ["localhost", url.removeprefix("tcp://").partition(":")[0]])
+    client = issue(authority, "user", Role.CLIENT)
+    files = {
+        "/etc/docker/ca.pem": authority.certificate.decode(),
+        "/etc/docker/server.pem": server.certificate.decode(),
+        "/etc/docker/server-key.pem": server.key.decode(),
+        "/etc/systemd/system/docker.service.d/10-machine.conf": DROP_IN,
+    }
+    sudo(docker.cat, "machine", "type sudo curl netstat docker; systemctl -f stop docker")
+    sudo(docker.cat, "machine", 'if [ ! -z "$(ip link show docker0)" ]; then ip link delete docker0; fi')
+    for path, text in files.items():
+        sudo(docker.cat, "machine", f"mkdir -p $(dirname {path}) && printf '%s' {shlex.quote(text)} | tee {path}")
+    sudo(docker.cat, "machine", "systemctl daemon-reload; systemctl -f start docker; systemctl -f enable docker")
+    assert ":2376 " in docker.cat.exec("machine", "netstat -tln")
+    for name, data in (("ca", authority.certificate), ("cert", client.certificate), ("key", client.key)):
+        (tmp_path / f"{name}.pem").write_bytes(data)
+    assert ping(url, tls_context(tmp_path))
+    assert docker.cat.exec("machine", "pidof haproxy || echo none") == "none\n"
+    docker.cat("docker", "delete", "machine")
 
 
 def test_what_is_refused(docker: Docker) -> None:
