@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from appcat.errors import Conflict, from_os_error
+from appcat.errors import AppcatError, Conflict, from_os_error
 from appcat.model.docker import url_of
 from appcat.model.vm import Vm
 from appcat.services.context import Context
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # In a context's metadata: the UUID of the vm that it is for.
 MARK = "AppcatVm"
+NOWHERE = Path("/nonexistent")
+
+log = logging.getLogger(__name__)
 
 
 def exists(vm: Vm) -> bool:
@@ -62,23 +66,28 @@ def write(vm: Vm, shown: Credentials) -> None:
 
 
 def follow(ctx: Context, before: Vm, vm: Vm) -> None:
-    """Where there is a context for the vm as it was ``before``, make it one for the vm as it is."""
-    if exists(before):
-        from appcat.services.certificates import credentials
+    """Where there is a context for the vm as it was ``before``, make it one for the vm as it is; failing is no harm."""
+    if not exists(before):
+        return
+    from appcat.services.certificates import credentials
 
-        remove(before.name, before.uuid)
+    remove(before.name, before.uuid)
+    try:
         write(vm, credentials(ctx))
+    except AppcatError as error:
+        log.warning("there is no docker context for %s any more: %s", vm.name, error)
 
 
 def remove(name: str, uuid: str) -> bool:
-    """Remove the context called ``name`` if it is for the vm with this UUID; whether it was."""
+    """Remove the context called ``name`` if it is for the vm with this UUID; whether it was. Failing is no harm."""
     if not uuid or _owner(name) != uuid:
         return False
     try:
         remove_tree(_meta(name).parent)
         remove_tree(_tls(name))
-    except OSError as error:
-        raise from_os_error(error, "removing a docker context") from error
+    except (AppcatError, OSError) as error:
+        log.warning("the docker context %s stays: %s", name, error)
+        return False
     return True
 
 
@@ -100,7 +109,10 @@ def _tls(name: str) -> Path:
 
 
 def _contexts() -> Path:
-    return Path(os.environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser()) / "contexts"
+    try:
+        return Path(os.environ.get("DOCKER_CONFIG") or Path("~/.docker").expanduser()) / "contexts"
+    except RuntimeError:  # a user without a home has no contexts
+        return NOWHERE
 
 
 def _digest(name: str) -> str:

@@ -65,6 +65,30 @@ def test_a_context_that_a_lost_vm_left_behind_is_replaced(ctx: Context, config: 
     assert docker_contexts.exists(again) and not docker_contexts.exists(HOST)
 
 
+def test_what_cannot_be_removed_keeps_nobody_from_anything(
+    ctx: Context, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> None:
+        raise PermissionError(13, "no")
+
+    docker_contexts.write(HOST, credentials(ctx))
+    monkeypatch.setattr(docker_contexts, "remove_tree", refuse)
+    assert not docker_contexts.remove("host", HOST.uuid)
+    (config / "contexts" / "meta").chmod(0o500)
+    docker_contexts.follow(ctx, HOST, dataclasses.replace(HOST, name="other", ports=()))
+    (config / "contexts" / "meta").chmod(0o700)
+
+
+def test_a_user_without_a_home_has_no_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(_path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("DOCKER_CONFIG")
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    assert not docker_contexts.exists(HOST)
+    assert not docker_contexts.remove("host", HOST.uuid)
+
+
 def test_where_an_engine_answers() -> None:
     assert url_of(HOST) == "tcp://127.77.1.2:2376"
     (port,) = HOST.ports
