@@ -226,7 +226,7 @@ def test_docker_machine_gives_it_certificates_of_its_own(docker: Docker, tmp_pat
     """What its provisioner for Debian does (shared/contracts/docker-machine.md, B4): the engine listens itself then."""
     docker.cat("docker", "create", "machine", timeout=BOOT)
     url = json.loads(docker.cat("docker", "env", "machine", "--json"))["DOCKER_HOST"]
-    authority = new_authority("machine")
+    authority = new_authority("docker-machine")
     server = issue(authority, "machine", Role.SERVER, ["localhost", url.removeprefix("tcp://").partition(":")[0]])
     client = issue(authority, "user", Role.CLIENT)
     files = {
