@@ -173,6 +173,7 @@ def test_it_is_the_same_host_after_a_restart(docker: Docker) -> None:
 
 def test_a_running_host_is_cloned_with_its_containers(docker: Docker) -> None:
     """Not from the template: the clone has what its source had, and a certificate of its own."""
+    docker("b", "load", "--input", str(docker.image))
     docker("b", "run", "-d", "--name", "live", "tiny", "sh", "-c", "sleep 100000")
     docker.cat("vm", "clone", "b", "b2")
     variables = json.loads(docker.cat("docker", "env", "b2", "--json"))
