@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appcat.errors import InvalidInput
+from appcat.guest.certificate import general_name, pem
 from appcat.store.files import write_atomic
 
 LIFE = timedelta(days=825)
@@ -37,7 +37,7 @@ def own(certificate: Path, key: Path, names: Iterable[str]) -> Identity:
     if not _will_do(certificate, key, wanted):
         made, private = make(wanted)
         # The key first: a certificate without its key would be believed to do.
-        write_atomic(key, _pem(private))
+        write_atomic(key, pem(private))
         write_atomic(certificate, made.public_bytes(serialization.Encoding.PEM), 0o644)
     return load(certificate, key)
 
@@ -78,18 +78,11 @@ def make(names: frozenset[str]) -> tuple[x509.Certificate, ec.EllipticCurvePriva
         x509.CertificateBuilder(
             subject, subject, private.public_key(), x509.random_serial_number(), start, start + LIFE
         )
-        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in sorted(names)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([general_name(name) for name in sorted(names)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
     return builder.sign(private, hashes.SHA256()), private
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
 
 
 def names_in(certificate: x509.Certificate) -> frozenset[str]:
@@ -105,9 +98,3 @@ def names_in(certificate: x509.Certificate) -> frozenset[str]:
 def fingerprint(certificate: x509.Certificate) -> str:
     """The certificate's SHA-256, as browsers and openssl show it."""
     return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
-
-
-def _pem(private: ec.EllipticCurvePrivateKey) -> bytes:
-    return private.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

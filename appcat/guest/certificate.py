@@ -83,7 +83,7 @@ def issue(authority: Pair, name: str, role: Role, alternatives: Iterable[str] = 
     builder = builder.add_extension(x509.ExtendedKeyUsage([role.value]), critical=False)
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     builder = builder.add_extension(identifier, critical=False)
-    if names := [_general_name(text) for text in alternatives]:
+    if names := [general_name(text) for text in alternatives]:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return _pair(builder.sign(signer, hashes.SHA256()), key)
 
@@ -118,8 +118,12 @@ def _builder(
 
 
 def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pair:
-    private = key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, ser.NoEncryption())
-    return Pair(certificate.public_bytes(ser.Encoding.PEM), private)
+    return Pair(certificate.public_bytes(ser.Encoding.PEM), pem(key))
+
+
+def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as a file has it, without a passphrase."""
+    return key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, ser.NoEncryption())
 
 
 def _name(text: str) -> x509.Name:
@@ -140,7 +144,8 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
     )
 
 
-def _general_name(text: str) -> x509.GeneralName:
+def general_name(text: str) -> x509.GeneralName:
+    """A host name or an address, as a certificate has it."""
     try:
         return x509.IPAddress(ip_address(text))
     except ValueError:

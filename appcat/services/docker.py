@@ -96,7 +96,7 @@ def docker_create(
         raise InvalidInput("a name is given twice", hint="give each host a name of its own")
     for request in requests:
         check_run(ctx, request)
-        docker_contexts.check_free(request.name)
+        docker_contexts.check_free(ctx, request.name)
     _check_template(templates.ensure(ctx, template_of(like)).image)
     shown, way = credentials(ctx), _Way(cold, new_id, ready_within)
     if len(requests) == 1:  # in this thread, where an interrupt arrives
@@ -115,7 +115,7 @@ def _create(ctx: Context, request: CreateRequest, shown: Credentials, way: _Way)
     try:
         vm = run(ctx, request, ready_within=way.ready_within, instant=not way.cold)
         url = url_of(vm)
-        docker_contexts.write(vm, shown)
+        docker_contexts.write(ctx, vm, shown)
         if way.new_id:
             _renew(ctx, vm)
         _await_engine(ctx, vm, shown, begun + way.ready_within)

@@ -22,8 +22,9 @@ from appcat.store.files import make_private_directory, remove_tree, write_atomic
 if TYPE_CHECKING:
     from appcat.services.certificates import Credentials
 
-# In a context's metadata: the UUID of the vm that it is for.
+# In a context's metadata: the UUID of the vm that it is for, and the home that has it.
 MARK = "AppcatVm"
+HOME_MARK = "AppcatHome"
 NOWHERE = Path("/nonexistent")
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,9 @@ def exists(vm: Vm) -> bool:
     return _owner(vm.name) == vm.uuid
 
 
-def check_free(name: str) -> None:
-    """Raise Conflict when a context called ``name`` is somebody else's than appcat's."""
-    if _meta(name).exists() and not _owner(name):
+def check_free(ctx: Context, name: str) -> None:
+    """Raise Conflict when a context called ``name`` is somebody else's than this home's."""
+    if _meta(name).exists() and _mark(name, HOME_MARK) != str(ctx.layout.home):
         raise Conflict(
             f"there is a docker context {name} already",
             hint=f"choose another name, or: docker context rm {name}",
@@ -44,14 +45,14 @@ def check_free(name: str) -> None:
         )
 
 
-def write(vm: Vm, shown: Credentials) -> None:
+def write(ctx: Context, vm: Vm, shown: Credentials) -> None:
     """The context for a vm; one that another vm of this name left behind is replaced.
 
     Raises Conflict (``check_free``), WrongState, Unavailable.
     """
-    check_free(vm.name)
+    check_free(ctx, vm.name)
     certificates = _tls(vm.name) / "docker"
-    metadata = {"Description": f"appcat vm {vm.name}", MARK: vm.uuid}
+    metadata = {"Description": f"appcat vm {vm.name}", MARK: vm.uuid, HOME_MARK: str(ctx.layout.home)}
     endpoints = {"docker": {"Host": url_of(vm), "SkipTLSVerify": False}}
     text = json.dumps({"Name": vm.name, "Metadata": metadata, "Endpoints": endpoints})
     try:
@@ -73,7 +74,7 @@ def follow(ctx: Context, before: Vm, vm: Vm) -> None:
 
     remove(before.name, before.uuid)
     try:
-        write(vm, credentials(ctx))
+        write(ctx, vm, credentials(ctx))
     except AppcatError as error:
         log.warning("there is no docker context for %s any more: %s", vm.name, error)
 
@@ -93,9 +94,13 @@ def remove(name: str, uuid: str) -> bool:
 
 def _owner(name: str) -> str:
     """The UUID of the vm that the context ``name`` is for; nothing where it is somebody else's, or not there."""
+    return _mark(name, MARK)
+
+
+def _mark(name: str, key: str) -> str:
     try:
         data: Any = json.loads(_meta(name).read_bytes())
-        return str(data["Metadata"].get(MARK, ""))
+        return str(data["Metadata"].get(key, ""))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
 

@@ -29,7 +29,7 @@ def metas(config: Path) -> dict[str, str]:
 
 
 def test_a_context_comes_follows_and_goes(ctx: Context, config: Path) -> None:
-    docker_contexts.write(HOST, credentials(ctx))
+    docker_contexts.write(ctx, HOST, credentials(ctx))
     assert metas(config) == {"host": "tcp://127.77.1.2:2376"}
     assert docker_contexts.exists(HOST)
     moved = dataclasses.replace(HOST, name="other", address="127.77.1.3")
@@ -41,14 +41,14 @@ def test_a_context_comes_follows_and_goes(ctx: Context, config: Path) -> None:
 
 
 def test_what_is_somebody_elses_stays(ctx: Context, config: Path) -> None:
-    docker_contexts.write(HOST, credentials(ctx))
+    docker_contexts.write(ctx, HOST, credentials(ctx))
     (path,) = config.glob("contexts/meta/*/meta.json")
     data = json.loads(path.read_text())
-    del data["Metadata"][docker_contexts.MARK]
+    del data["Metadata"][docker_contexts.MARK], data["Metadata"][docker_contexts.HOME_MARK]
     path.write_text(json.dumps(data))
     before = path.read_text()
     with pytest.raises(Conflict, match="docker context host already"):
-        docker_contexts.write(HOST, credentials(ctx))
+        docker_contexts.write(ctx, HOST, credentials(ctx))
     assert not docker_contexts.remove("host", HOST.uuid)
     assert not docker_contexts.remove("host", "")
     docker_contexts.follow(ctx, HOST, dataclasses.replace(HOST, name="other"))
@@ -57,12 +57,20 @@ def test_what_is_somebody_elses_stays(ctx: Context, config: Path) -> None:
 
 
 def test_a_context_that_a_lost_vm_left_behind_is_replaced(ctx: Context, config: Path) -> None:
-    docker_contexts.write(HOST, credentials(ctx))
+    docker_contexts.write(ctx, HOST, credentials(ctx))
     again = dataclasses.replace(HOST, uuid="another", address="127.77.9.9")
-    docker_contexts.check_free("host")
-    docker_contexts.write(again, credentials(ctx))
+    docker_contexts.check_free(ctx, "host")
+    docker_contexts.write(ctx, again, credentials(ctx))
     assert metas(config) == {"host": "tcp://127.77.9.9:2376"}
     assert docker_contexts.exists(again) and not docker_contexts.exists(HOST)
+
+
+def test_a_context_of_another_home_stays(ctx: Context, config: Path, tmp_path: Path) -> None:
+    other = Context(dataclasses.replace(ctx.settings, home=tmp_path / "other"))
+    docker_contexts.write(other, HOST, credentials(other))
+    with pytest.raises(Conflict, match="docker context host already"):
+        docker_contexts.write(ctx, dataclasses.replace(HOST, uuid="mine", address="127.77.9.9"), credentials(ctx))
+    assert metas(config) == {"host": "tcp://127.77.1.2:2376"}
 
 
 def test_what_cannot_be_removed_keeps_nobody_from_anything(
@@ -71,7 +79,7 @@ def test_what_cannot_be_removed_keeps_nobody_from_anything(
     def refuse(_path: Path) -> None:
         raise PermissionError(13, "no")
 
-    docker_contexts.write(HOST, credentials(ctx))
+    docker_contexts.write(ctx, HOST, credentials(ctx))
     monkeypatch.setattr(docker_contexts, "remove_tree", refuse)
     assert not docker_contexts.remove("host", HOST.uuid)
     (config / "contexts" / "meta").chmod(0o500)
