@@ -96,6 +96,18 @@ def await_status(monitor: Monitor, wanted: str, timeout: float) -> None:
         time.sleep(POLL)
 
 
+def go_on(monitor: Monitor) -> None:
+    """Let a source whose migration is completed run again.
+
+    ``query-migrate`` says "completed" a moment before QEMU has left its state ``finish-migrate``, in which it refuses
+    ``cont``. Raises QemuError.
+    """
+    deadline = time.monotonic() + STATE_PATIENCE
+    while monitor.execute("query-status")["status"] == "finish-migrate" and time.monotonic() < deadline:
+        time.sleep(POLL)
+    monitor.execute("cont")
+
+
 def save(monitor: Monitor, path: Path) -> None:
     """Write the devices' state to a new file; memory must be in a file of its own, and the guest must be stopped."""
     set_capabilities(monitor, {"x-ignore-shared": True})

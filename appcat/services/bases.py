@@ -129,12 +129,13 @@ def is_making(ctx: Context) -> bool:
 
 
 def sweep(ctx: Context) -> None:
-    """End what makers of bases left when they died, and remove bases that nobody uses; warm ones stay.
+    """End what makers of bases and of vms left when they died, and remove bases that nobody uses; warm ones stay.
 
     Cheap when there is nothing to do: the keeper calls it at every look.
     """
     store = bases(ctx)
-    removed = store.sweep_removed()
+    removed = ctx.store.sweep()  # a half-made clone has disks that stand on layers
+    removed |= store.sweep_removed()
     for identifier in store.ids():
         try:
             removed |= _sweep_one(ctx, store, identifier)

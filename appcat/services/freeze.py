@@ -149,7 +149,7 @@ def _cut(sources: Sequence[Source]) -> float:
     for source in sources:
         migration.await_status(source.monitor, "completed", SWITCH_PATIENCE)
     for source in sources:
-        source.monitor.execute("cont")
+        migration.go_on(source.monitor)
     return time.monotonic() - stopped
 
 

@@ -146,13 +146,19 @@ class VmStore:
                         found += VmPaths(entry).disks.iterdir()
         return [path for path in found if path.suffix == ".qcow2"]
 
-    def sweep(self) -> None:
-        """Remove what an interrupted create or delete left; one still at work holds the directory's ``op.lock``."""
+    def sweep(self) -> bool:
+        """Remove what an interrupted create or delete left, and say whether there was any.
+
+        One still at work holds the directory's ``op.lock``.
+        """
+        removed = False
         with contextlib.suppress(FileNotFoundError):
             for entry in list(self.layout.vms.iterdir()):
                 if entry.name.startswith((CREATE_PREFIX, DELETE_PREFIX)) and not _at_work(entry):
                     with contextlib.suppress(AppcatError):
                         remove_tree(entry)
+                        removed = True
+        return removed
 
     def load_run(self, name: str) -> run.Run | None:
         """The record of the living QEMU, or None; a damaged one counts as none."""
