@@ -102,3 +102,12 @@ def test_only_what_is_under_way_is_called_off(short: Path, status: str, cancels:
     with FakePeer(short / "q", saying(answers, seen)), Monitor(short / "q") as monitor:
         migration.call_off(monitor, 5.0)
     assert ("migrate_cancel" in seen) is cancels
+
+
+def test_a_source_goes_on_only_when_its_migration_is_finalized(short: Path) -> None:
+    """QEMU 7.2 says "completed" first, and refuses ``cont`` as long as it is in ``finish-migrate``."""
+    seen: list[str] = []
+    answers: Answers = {"query-status": [{"status": "finish-migrate"}, {"status": "postmigrate"}]}
+    with FakePeer(short / "q", saying(answers, seen)), Monitor(short / "q") as monitor:
+        migration.go_on(monitor)
+    assert seen[-3:] == ["query-status", "query-status", "cont"]
