@@ -68,7 +68,7 @@ def resume(monitor: Monitor, run: Run) -> None:
         migration.call_off(monitor, CANCEL_PATIENCE)
     with contextlib.suppress(AppcatError):
         if not monitor.execute("query-status")["running"]:
-            monitor.execute("cont")
+            migration.go_on(monitor)
     if run.base is None:
         with contextlib.suppress(AppcatError):  # it has one already
             monitor.execute("device_add", **argv.reclaim_device())

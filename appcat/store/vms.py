@@ -154,10 +154,11 @@ class VmStore:
         removed = False
         with contextlib.suppress(FileNotFoundError):
             for entry in list(self.layout.vms.iterdir()):
-                if entry.name.startswith((CREATE_PREFIX, DELETE_PREFIX)) and not _at_work(entry):
-                    with contextlib.suppress(AppcatError):
-                        remove_tree(entry)
-                        removed = True
+                if entry.name.startswith((CREATE_PREFIX, DELETE_PREFIX)):
+                    with contextlib.suppress(AppcatError, OSError):  # somebody else's, or gone at this moment
+                        if not _at_work(entry):
+                            remove_tree(entry)
+                            removed = True
         return removed
 
     def load_run(self, name: str) -> run.Run | None:

@@ -9,12 +9,16 @@ import pytest
 
 from appcat.errors import InsufficientSpace
 from appcat.model.size import MIB
+from appcat.qemu import img
 from appcat.services import bases as bases_module
 from appcat.services import config
-from appcat.services.bases import bases, budget, dig_holes, memory_taken, place_memory, sweep
+from appcat.services.bases import bases, budget, dig_holes, layers, memory_taken, place_memory, sweep
 from appcat.services.context import Context
 from appcat.settings import memory_directory
+from appcat.store import locks
+from appcat.store.layout import CREATE_PREFIX, VmPaths
 from tests.unit.store.test_bases import made
+from tests.unit.support.qemu import needs_qemu
 
 
 @pytest.fixture
@@ -106,3 +110,18 @@ def test_sweep_ends_memory_without_a_base(roomy: Context) -> None:
 def test_two_homes_never_share_memory() -> None:
     one, other = memory_directory(Path("/home/ann/a")), memory_directory(Path("/home/ann/b"))
     assert one is None or one != other
+
+
+@needs_qemu
+def test_layers_go_with_the_half_made_clone_that_stood_on_them(ctx: Context, tmp_path: Path) -> None:
+    img.create(tmp_path / "data.qcow2", MIB)
+    layer = layers(ctx).add(tmp_path / "data.qcow2")
+    half_made = VmPaths(ctx.layout.vms / f"{CREATE_PREFIX}x")
+    half_made.disks.mkdir(parents=True)
+    img.create(half_made.disks / "data.qcow2", MIB, backing=layer)
+    with locks.hold(half_made.op_lock, "create"):
+        sweep(ctx)
+        assert layer.exists(), "its maker lives"
+    sweep(ctx)
+    assert not half_made.root.exists()
+    assert not layer.exists()

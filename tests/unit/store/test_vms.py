@@ -14,6 +14,7 @@ from appcat.model import codec
 from appcat.model.run import ExitCause
 from appcat.model.vm import SCHEMA
 from appcat.store import locks
+from appcat.store import vms as vms_module
 from appcat.store.layout import CREATE_PREFIX, DELETE_PREFIX, VmPaths
 from appcat.store.vms import VM, VmStore
 from tests.unit.support.listing import names_in
@@ -289,3 +290,22 @@ def make_disk(name: str) -> Callable[[VmPaths], None]:
         (paths.disks / name).touch()
 
     return prepare
+
+
+def test_what_cannot_be_looked_into_keeps_nobody_from_sweeping_the_rest(
+    store: VmStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As what ``sudo appcat`` left is to its user."""
+    for name in ("a", "b"):
+        directory = store.layout.vms / f"{CREATE_PREFIX}{name}"
+        directory.mkdir()
+        os.utime(directory, (0, 0))
+
+    def look(directory: Path) -> bool:
+        if directory.name.endswith("a"):
+            raise PermissionError(13, "Permission denied")
+        return False
+
+    monkeypatch.setattr(vms_module, "_at_work", look)
+    assert store.sweep()
+    assert [entry.name for entry in store.layout.vms.iterdir()] == [f"{CREATE_PREFIX}a"]
